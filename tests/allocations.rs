@@ -10,7 +10,7 @@ mod setup;
 
 use equipoise::config::{AnswerSettings, NoRoom};
 use equipoise::engine::{Engine, Event, Forwarded, Verdict};
-use equipoise::flow::{Endpoint, GivenBack, Mapping, NatPool, NatPoolSettings};
+use equipoise::flow::{Carried, Endpoint, GivenBack, Mapping, NatPool, NatPoolSettings};
 use equipoise::packet::{Meta, Protocol, Side, parse};
 use equipoise::time::Instant;
 use setup::{PING4, PING6, SERVER_PORT, VIP4, VIP6, at_ms, echo, settings, tcp, udp};
@@ -177,6 +177,29 @@ fn a_super_packet_and_a_partial_checksum_allocate_nothing() {
     let meta = Meta { partial_checksum: true, gso_size: 1448, ..Meta::default() };
     assert_eq!(calls(|| engine.handle_packet(at_ms(500), &mut packet, meta)), 0);
     assert_eq!(engine.counters().translated, 3 + 42);
+}
+
+#[test]
+fn a_flow_that_is_carried_past_the_engine_allocates_nothing() {
+    let mut engine = Engine::new(&settings(&[1], 10));
+    engine.offer_paths(4);
+    let (c, web) = (SocketAddr::new([198, 51, 100, 7].into(), 4000), SocketAddr::new(VIP4.into(), 80));
+    let s = opened(&mut engine, &mut tcp(c, web, "S", 100, 0, b""));
+    pass(&mut engine, at_ms(2), Side::Server, &mut tcp(s, c, "SA", 500, 101, b""));
+    let mut packets: Vec<_> = (0..40).map(|_| tcp(c, web, "A", 101, 501, b"")).collect();
+    let mut fin = tcp(c, web, "FA", 101, 501, b"");
+    let mut carried = 0;
+    let used = calls(|| {
+        packets.iter_mut().for_each(|packet| pass(&mut engine, at_ms(3), Side::Client, packet));
+        let path = engine.poll_path(at_ms(4)).expect("it has lasted");
+        let report = Carried { packets: [3, 0], bytes: [200, 0], sequence: path.sequence };
+        engine.carried(at_ms(900), path.place, Some(at_ms(800)), &report);
+        pass(&mut engine, at_ms(1000), Side::Client, &mut fin);
+        assert_eq!(engine.poll_left(), Some(path.place));
+        engine.left(at_ms(1000), path.place, None, &report);
+        carried = engine.shortcut().map_or(0, |shortcut| shortcut.packets);
+    });
+    assert_eq!((used, carried), (0, 3));
 }
 
 #[test]

@@ -23,6 +23,8 @@ type Service = (&'static str, &'static str, usize, u16);
 struct Options {
     only: Vec<String>,
     gateways: Vec<Kind>,
+    /// What the packets of `flood-established` go through.
+    through: Vec<Through>,
     flows: u64,
     per_second: u32,
     seconds: u32,
@@ -144,9 +146,10 @@ fn keep(options: &Options, rate: u32, unfair: &mut Vec<String>) {
             "scenario", "through", "SYNs/s", "Gbit/s", "median ms", "p99 ms", "answers", "downs", "lost"
         );
     }
-    let mut shares = Through::ALL.map(|_| Vec::new());
+    let mut shares: Vec<(Through, Vec<f64>)> = options.through.iter().map(|through| (*through, Vec::new())).collect();
     for _ in 0..ROUNDS {
-        for (through, shares) in Through::ALL.into_iter().zip(&mut shares) {
+        for (through, shares) in &mut shares {
+            let through = *through;
             let [quiet, flooded] = [0, rate].map(|rate| {
                 let left = measure(through, rate, options.seconds);
                 print_left(options, through, &left);
@@ -155,17 +158,27 @@ fn keep(options: &Options, rate: u32, unfair: &mut Vec<String>) {
             shares.push(flooded.gbits / quiet.gbits);
             let (p99, downs) = (flooded.p99, flooded.downs);
             let late = p99.is_none_or(|p99| p99 > Duration::from_millis(50));
-            if through == Through::Equipoise && (late || downs != Some(0)) {
-                unfair.push(format!("flood-established: 99 % answered within {p99:?}, downs {downs:?}"));
+            if matches!(through, Through::Equipoise | Through::Shortcut) && (late || downs != Some(0)) {
+                let through = through.name();
+                unfair.push(format!("flood-established, {through}: 99 % answered within {p99:?}, downs {downs:?}"));
             }
         }
     }
-    let [forwarding, own, _] = shares.map(|mut of| {
+    let median = |wanted| {
+        let mut of = shares.iter().find(|(through, _)| *through == wanted)?.1.clone();
         of.sort_by(f64::total_cmp);
-        of[of.len() / 2]
-    });
-    if own < 0.7 * forwarding {
-        unfair.push(format!("flood-established: a stream keeps {own:.2}, by forwarding {forwarding:.2}"));
+        of.get(of.len() / 2).copied()
+    };
+    let Some(forwarding) = median(Through::Forwarding) else { return };
+    for through in [Through::Equipoise, Through::Shortcut] {
+        let Some(own) = median(through) else { continue };
+        let name = through.name();
+        if !options.json {
+            println!("flood-established: a stream keeps {own:.2} with {name}, {forwarding:.2} by forwarding");
+        }
+        if own < 0.7 * forwarding {
+            unfair.push(format!("flood-established, {name}: a stream keeps {own:.2}, by forwarding {forwarding:.2}"));
+        }
     }
 }
 
@@ -232,6 +245,7 @@ fn options() -> Options {
     let mut options = Options {
         only: Vec::new(),
         gateways: Kind::ALL.to_vec(),
+        through: Through::ALL.to_vec(),
         flows: 262_144,
         per_second: 200,
         seconds: 10,
@@ -256,6 +270,12 @@ fn options() -> Options {
                 options
                     .gateways
                     .retain(|kind| names.split(',').any(|name| kind.name().to_lowercase().starts_with(name)));
+            }
+            "--through" => {
+                let names = words.next().unwrap();
+                let is_named =
+                    |through: &Through| names.split(',').any(|name| through.name().to_lowercase().starts_with(name));
+                options.through.retain(is_named);
             }
             // Of `cargo test`.
             _ => panic!("there is no option {word}"),

@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("engine/shard/answers.rs", "Answers"),
     ("engine/look/mod.rs", "Look"),
     ("engine/shard/part.rs", "Part"),
+    ("engine/shard/paths.rs", "Paths"),
     ("balance/roster.rs", "Roster"),
     ("balance/standings.rs", "Standings"),
     ("balance/chooser.rs", "Chooser"),

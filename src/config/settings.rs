@@ -103,6 +103,7 @@ impl Settings {
             gateway: GatewaySettings {
                 device: old.device.clone(),
                 offload: old.offload,
+                shortcut: old.shortcut,
                 announce: old.announce,
                 keep_fallback: old.keep_fallback,
                 control_socket: old.control_socket.clone(),
@@ -234,6 +235,8 @@ pub struct GatewaySettings {
     pub device: String,
     /// Whether the device uses vnet headers and segmentation offload.
     pub offload: bool,
+    /// Whether the kernel carries packets of established TCP flows past the device.
+    pub shortcut: bool,
     /// MTU of the device in bytes.
     pub mtu: u16,
     /// Path MTU towards the clients in bytes; `None` where unknown.

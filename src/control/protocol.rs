@@ -16,7 +16,7 @@ use super::pair::{Begun, RoleWord};
 use crate::config::changes::{Target, Who};
 use crate::engine::{
     Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PressureRow, RuleRow, ServerRow,
-    ServiceRow, SortBy, StickyQuery, StickyRow,
+    ServiceRow, Shortcut, SortBy, StickyQuery, StickyRow,
 };
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
@@ -634,6 +634,9 @@ pub struct Status {
     pub last_repair: Option<RepairRow>,
     /// What the gateway installed in the system and does not work at the moment; empty if all of it does.
     pub troubles: Vec<TroubleRow>,
+    /// What the kernel carries past the device; none without the shortcut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortcut: Option<Shortcut>,
     /// The role of this gateway in its pair, and whether the other one is in step with it; none without a pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pair: Option<PairStatus>,

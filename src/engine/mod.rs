@@ -22,6 +22,7 @@ mod filter;
 mod look;
 mod monitors;
 mod pair;
+mod paths;
 mod plan;
 mod reason;
 mod reload;
@@ -53,6 +54,8 @@ mod tests_pair;
 #[cfg(test)]
 mod tests_path;
 #[cfg(test)]
+mod tests_paths;
+#[cfg(test)]
 mod tests_ports;
 #[cfg(test)]
 mod tests_reload;
@@ -73,6 +76,7 @@ pub use change::{Change, Refused};
 pub use explain::Explanation;
 pub use filter::{Ends, Filter, Ranked, SortBy};
 pub use pair::Duty;
+pub use paths::{Path, Shortcut};
 pub use plan::{InUse, KeyDiff, ObjectChange, ObjectDiff, Plan, PlanDiff};
 pub use reason::Reason;
 pub use reload::{NotFollowed, Removed, Replaced, Succession, Successor};

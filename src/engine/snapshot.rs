@@ -1,6 +1,7 @@
 //! The outside view of the engine: rows and counters, as plain values.
 
 use super::filter::Filter;
+use super::paths::Shortcut;
 use super::reason::Reason;
 use super::verdict::{Consumed, Ended, Short};
 use crate::balance::{Admin, Algorithm, Health, PickedBy, Protocol};
@@ -54,6 +55,9 @@ pub struct FlowRow {
     pub packets_out: u64,
     /// Bytes of IP packets from the server.
     pub bytes_out: u64,
+    /// Whether the kernel carries it past the gateway's device.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub shortcut: bool,
 }
 
 impl FlowRow {
@@ -405,6 +409,9 @@ pub struct Counters {
     pub flows_ended: Vec<Count<Ended>>,
     /// Flows in the table by state; every state is listed.
     pub states: Vec<Count<TimeoutState>>,
+    /// What the kernel carries past the gateway's device, and does not count in `packets_in`; none without the shortcut.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shortcut: Option<Shortcut>,
 }
 
 impl Counters {

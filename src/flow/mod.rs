@@ -19,7 +19,7 @@ pub use ports::{Draw, Endpoint, Exhausted, GivenBack, Mapping, NatPool, Proposal
 pub use settings::{MOST_PROFILES, TableSettings, TimeoutState, Timeouts};
 pub use sticky::{ListedSlot, Lister, SavedSlot, Slot, Slots, Sticky, StickyMark, Ticket, Tickets};
 pub use table::{
-    Class, Facts, Flow, Found, NO_POOL, NUMBERS, NewFlow, Newcomer, Room, SavedFlow, TICK, Table, TableTooBig, Track,
-    Watcher,
+    Carried, Class, Facts, Flow, Found, NO_POOL, NUMBERS, NewFlow, Newcomer, Room, SavedFlow, TICK, Table, TableTooBig,
+    Track, Watcher,
 };
-pub use tcp::{Segment, Tracked};
+pub use tcp::{Segment, Sequence, Tracked};

@@ -46,6 +46,15 @@ pub(super) struct Ends {
     early: u16,
 }
 
+/// The sequence numbers of both ends of a connection, by [`Side`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sequence {
+    /// The number after the last one that each end has sent.
+    pub next: [u32; 2],
+    /// The last acknowledgement of each end.
+    pub acked: [u32; 2],
+}
+
 /// [`Ends`] of a handshake under way, packed into 15 bytes. An acknowledgement by the client of something other than the
 /// server's SYN is lost, which proves nothing before the flow is open; and so is that the client's numbers are not from
 /// its SYN, because that was too big to be sent on.
@@ -274,20 +283,42 @@ impl Ends {
         self.seen |= DOUBTED;
     }
 
+    /// Returns whether the connection is open and nothing of it is in doubt.
+    #[inline]
+    pub(super) fn is_steady(&self) -> bool {
+        const OPEN: u16 = syn(0) | syn(1) | has_acked(0) | has_acked(1) | OPENED;
+        const OTHER: u16 = fin(0) | fin(1) | ASKED | LOST | DOUBTED | BEHIND;
+        self.seen & (OPEN | OTHER) == OPEN
+    }
+
+    /// Returns the sequence numbers of both ends.
+    pub(super) fn sequence(&self) -> Sequence {
+        Sequence { next: self.next, acked: self.acked }
+    }
+
+    /// Takes over what somebody else has learned from segments that were not seen here, since it reported `was`. Numbers
+    /// that are ahead of those, from segments that only came here, stay.
+    pub(super) fn follow(&mut self, was: &Sequence, now: &Sequence) {
+        for side in [0, 1] {
+            let own = [&mut self.next[side], &mut self.acked[side]];
+            let others = [(was.next[side], now.next[side]), (was.acked[side], now.acked[side])];
+            for (own, (was, now)) in own.into_iter().zip(others) {
+                if was != now && !advances(now, *own) {
+                    *own = now;
+                }
+            }
+        }
+    }
+
     /// Processes a segment of an established flow if it is like almost all: of an open connection of which nothing is in
     /// doubt, where it is expected. Otherwise it returns false and changes nothing; then [`Ends::step`] has to process it.
     #[inline]
     pub(super) fn goes_on(&mut self, from: Side, segment: &Segment) -> bool {
         const KINDS: u8 = TcpFlags::FIN | TcpFlags::SYN | TcpFlags::RST | TcpFlags::ACK;
-        const OPEN: u16 = syn(0) | syn(1) | has_acked(0) | has_acked(1) | OPENED;
-        const OTHER: u16 = fin(0) | fin(1) | ASKED | LOST | DOUBTED | BEHIND;
         let side = from as usize;
         let end = segment.seq.wrapping_add(segment.len);
         let gap = end.wrapping_sub(self.next[side]);
-        if segment.flags.0 & KINDS != TcpFlags::ACK
-            || self.seen & (OPEN | OTHER) != OPEN
-            || gap.wrapping_add(AHEAD) > 2 * AHEAD
-        {
+        if segment.flags.0 & KINDS != TcpFlags::ACK || !self.is_steady() || gap.wrapping_add(AHEAD) > 2 * AHEAD {
             return false;
         }
         if gap <= AHEAD {

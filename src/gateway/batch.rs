@@ -49,6 +49,12 @@ impl Batch {
         Ok((MOST_PACKETS, true))
     }
 
+    /// Returns the first `read` packets as they were read.
+    pub(super) fn packets(&self, read: usize) -> impl Iterator<Item = &[u8]> {
+        let all = self.frames.iter().zip(self.lens).take(read);
+        all.map(|(frame, len)| &frame[HEADER..][..len])
+    }
+
     /// Lets the engine handle the first `read` packets, and writes what becomes of them, but for answers that have to wait for
     /// the other gateway of a pair.
     pub(super) fn handle(

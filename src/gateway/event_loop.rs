@@ -8,6 +8,7 @@ mod signals;
 
 use super::batch::{Batch, MOST_PACKETS};
 use super::bpf::steering::QUEUES;
+use super::carrying::Carrying;
 use super::control_server::{ControlServer, MOST_CONNECTIONS};
 use super::error::GatewayError;
 use super::follower::Follower;
@@ -71,6 +72,8 @@ pub(super) struct EventLoop {
     follower: Follower,
     keeper: Keeper,
     marking: Option<Marking>,
+    /// Has the kernel carry flows, if the settings ask for it.
+    carrying: Option<Carrying>,
     keeping: Option<Keeping>,
     /// The other gateway, if this one has one.
     pair: Option<Pair>,
@@ -111,7 +114,7 @@ pub(super) struct Equipment {
     pub(super) giver: Giver,
     pub(super) follower: Follower,
     pub(super) keeper: Keeper,
-    pub(super) marking: Option<Marking>,
+    pub(super) programs: (Option<Marking>, Option<Carrying>),
     pub(super) keeping: Option<Keeping>,
     pub(super) pair: Option<Pair>,
     /// When [`BEGIN`] was.
@@ -124,8 +127,9 @@ impl EventLoop {
         (about, ledger, found): (About, Ledger, Found),
         equipment: Equipment,
     ) -> Result<Self, GatewayError> {
-        let Equipment { opener, queues, mut control, mut giver, follower, keeper, marking, keeping, mut pair, clock } =
+        let Equipment { opener, queues, mut control, mut giver, follower, keeper, programs, keeping, mut pair, clock } =
             equipment;
+        let (marking, carrying) = programs;
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
         let registry = poll.registry();
@@ -169,6 +173,7 @@ impl EventLoop {
             follower,
             keeper,
             marking,
+            carrying,
             keeping,
             pair,
             sharing: Sharing::default(),
@@ -313,8 +318,8 @@ impl EventLoop {
             }
             self.keep_up(now);
             self.refusals.tell(&self.engine, now);
-            if news_wait && let Some(marking) = &mut self.marking {
-                marking.devices_changed();
+            if news_wait {
+                self.devices_changed();
             }
             news_wait = news_wait && self.follower.take_news(now);
             if self.follower.work(&mut self.engine, now)
@@ -338,6 +343,7 @@ impl EventLoop {
                 }
                 self.keeper.follow(installed);
             }
+            self.carry(now);
             if let Some(keeping) = &mut self.keeping {
                 keeping.work(&mut self.engine, &self.ledger, &self.sources, now);
             }
@@ -379,6 +385,7 @@ impl EventLoop {
                 && !self.giver.delays_stop(&mut self.engine, now)
                 && self.may_stop(now)
             {
+                self.stop_carrying(now);
                 return Ok(());
             }
         }
@@ -393,6 +400,7 @@ impl EventLoop {
             self.control.poll_timeout(),
             self.reloads.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
+            self.carrying.as_ref().and_then(Carrying::poll_timeout),
             self.keeping.as_ref().map(|keeping| keeping.poll_timeout(&self.ledger)),
             self.sources.poll_timeout(),
             self.manager.poll_timeout(),
@@ -402,6 +410,27 @@ impl EventLoop {
             self.http.as_ref().and_then(Http::poll_timeout),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
+    }
+
+    /// Has the programs look for devices that have come or gone.
+    fn devices_changed(&mut self) {
+        self.marking.iter_mut().for_each(Marking::devices_changed);
+        self.carrying.iter_mut().for_each(Carrying::devices_changed);
+    }
+
+    /// Has the kernel carry flows, and none while another process takes over: it would not know what they did meanwhile.
+    fn carry(&mut self, now: Instant) {
+        if let Some(carrying) = &mut self.carrying {
+            let may = !self.giver.is_copying() && !self.is_over;
+            carrying.work(&mut self.engine, now, (may, !self.queues.may_have_packets()));
+        }
+    }
+
+    /// Stops carrying for good: the state that is left has to be whole.
+    fn stop_carrying(&mut self, now: Instant) {
+        if let Some(carrying) = &mut self.carrying {
+            carrying.stop(&mut self.engine, now);
+        }
     }
 
     /// Does one step of a reload; returns true if there is more to do at once.
@@ -447,9 +476,7 @@ impl EventLoop {
     /// Opens the device again after it was deleted; the flows stay.
     fn reopen(&mut self) -> Result<(), GatewayError> {
         let queues = Queues::new(self.opener.open()?);
-        if let Some(marking) = &mut self.marking {
-            marking.devices_changed();
-        }
+        self.devices_changed();
         // Old descriptors may be registered still, and their numbers free for new ones once they are closed.
         for queue in self.queues.all() {
             let _ = self.poll.registry().deregister(&mut SourceFd(&queue.as_raw_fd()));
@@ -471,6 +498,9 @@ impl EventLoop {
                 Ok((read, more)) => {
                     if read > 0 {
                         self.work.batches.add(read as u64);
+                    }
+                    if let Some(carrying) = &mut self.carrying {
+                        carrying.before(&mut self.engine, self.batch.packets(read), now);
                     }
                     let of = (&mut self.engine, self.pair.as_mut());
                     self.batch.handle(read, of, now, &mut self.output, &self.queues);

@@ -7,6 +7,7 @@
 
 mod batch;
 pub mod bpf;
+mod carrying;
 pub mod confine;
 mod control_server;
 mod error;
@@ -54,6 +55,7 @@ use crate::config::changes::File;
 use crate::control::{About, Ledger};
 use crate::engine::Engine;
 use crate::sources::{Found, SourceSettings};
+use carrying::Carrying;
 use control_server::ControlServer;
 use event_loop::{Equipment, EventLoop};
 use follower::Follower;
@@ -146,6 +148,7 @@ impl Gateway {
             // Before replies can arrive.
             marking.store_all(&engine);
         }
+        let carrying = carrying_for(settings);
         let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
         let installed = Installed::install_selecting(settings, name, follower.interfaces(), select)?;
         keeper.follow(&installed);
@@ -153,7 +156,8 @@ impl Gateway {
         nat.settle();
         keeper.guard(nat);
         let clock = std::time::Instant::now();
-        let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, pair, clock };
+        let programs = (marking, carrying);
+        let equipment = Equipment { opener, queues, control, giver, follower, keeper, programs, keeping, pair, clock };
         Gateway::assemble(engine, (about, ledger, found), equipment, installed)
     }
 
@@ -286,6 +290,23 @@ impl Gateway {
 /// How long the programs of a gateway stay attached after another one has taken over. To detach one holds the lock of the
 /// kernel's network configuration for 8 to 36 ms, and the new gateway asks about that first of all, between packets.
 const BEFORE_DETACHING: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Returns what has the kernel carry flows, if the settings ask for it and the system is able to.
+fn carrying_for(settings: &Settings) -> Option<Carrying> {
+    if !settings.gateway.shortcut {
+        return None;
+    }
+    match Carrying::open(&settings.gateway.device) {
+        Ok(carrying) => {
+            log::info!("shortcut: the kernel carries established TCP flows, at most {}", bpf::shortcut::MOST_FLOWS);
+            Some(carrying)
+        }
+        Err(error) => {
+            log::warn!("{}", preflight::without_shortcut(&error));
+            None
+        }
+    }
+}
 
 /// Returns the servers from outside that are known at the start, and puts them into the ledger: those of files, which the
 /// settings have already, and for other sources those that `add` adds, the last list of an earlier gateway.

@@ -31,6 +31,7 @@ mod queues;
 mod reload;
 mod resort;
 mod servers;
+mod shortcut;
 mod spread;
 mod standing;
 mod state;

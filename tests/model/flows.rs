@@ -330,6 +330,7 @@ impl Flows {
             bytes_in: flow.bytes[0],
             packets_out: flow.packets[1],
             bytes_out: flow.bytes[1],
+            shortcut: false,
         }
     }
 }

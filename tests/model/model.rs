@@ -136,6 +136,7 @@ impl Model {
         }
         let zero = |kind| Count { kind, count: 0 };
         let counters = Counters {
+            shortcut: None,
             packets_in: 0,
             bytes_in: 0,
             translated: 0,

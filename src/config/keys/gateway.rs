@@ -25,6 +25,14 @@ pub(crate) static GATEWAY: Table = Table {
             Reload::Restart,
             "Whether the kernel may pass several segments of a flow as one packet of up to 64 KiB.",
         ),
+        Key::new(
+            "shortcut",
+            Takes::Flag,
+            Flag(false),
+            Reload::Restart,
+            "Whether the kernel carries packets of established TCP flows past the device, by a BPF program, where \
+             netfilter does not see them.",
+        ),
         Key::new("mtu", Takes::number(1280, 65_535), Number(1500), Reload::Live, "MTU of the device in bytes."),
         Key::new(
             "client-mtu",

@@ -34,6 +34,7 @@ fn gateway(settings: &GatewaySettings) -> Object {
     let GatewaySettings {
         device,
         offload,
+        shortcut,
         mtu,
         client_mtu,
         addresses,
@@ -50,6 +51,7 @@ fn gateway(settings: &GatewaySettings) -> Object {
     let mut keys = Keys::of(&keys::GATEWAY);
     keys.put("device", text::quoted(device));
     keys.put("offload", offload);
+    keys.put("shortcut", shortcut);
     keys.put("mtu", mtu);
     keys.put_some("client-mtu", *client_mtu);
     // The prefix length is that of the device's network, and the address may have bits after it.

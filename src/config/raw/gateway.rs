@@ -43,6 +43,7 @@ pub(crate) fn gateway(top: &mut Fields<'_, '_>) -> RawGateway {
     let settings = GatewaySettings {
         device,
         offload: fields.flag_or_default("offload"),
+        shortcut: fields.flag_or_default("shortcut"),
         mtu: fields.count_or_default("mtu"),
         client_mtu: fields.count("client-mtu"),
         addresses: nets,
@@ -173,6 +174,7 @@ mod tests {
             ),
             ("gateway", "control-socket", vec!["'x'"], vec!["''", "\"a\\u0000b\"", "1"]),
             ("gateway", "offload", vec!["true", "false"], vec!["'yes'", "1"]),
+            ("gateway", "shortcut", vec!["true", "false"], vec!["'on'", "1"]),
             ("gateway", "announce", vec!["true", "false"], vec!["'eth0'", "1"]),
             ("gateway", "keep-fallback", vec!["true", "false"], vec!["'yes'", "0"]),
             (

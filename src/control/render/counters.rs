@@ -88,6 +88,14 @@ fn flows(counters: &Counters, all: bool, width: Width) -> String {
         let half_open = room(counters.half_open, counters.max_half_open);
         columns.row([count(counters.half_open), "half-open".into(), half_open]);
     }
+    if let Some(shortcut) = &counters.shortcut {
+        let meaning = format!(
+            "by the kernel, past the device: so far {} packets, {}; not among those above",
+            count(shortcut.packets),
+            bytes(shortcut.bytes)
+        );
+        columns.row([count(shortcut.flows), "carried".into(), meaning]);
+    }
     for state in counters.states.iter().filter(|c| all || c.count > 0) {
         columns.row([count(state.count), state.kind.name().into(), state_text(state.kind).into()]);
     }
@@ -161,6 +169,7 @@ mod tests {
 
     fn counters() -> Counters {
         let mut counters = Counters {
+            shortcut: None,
             packets_in: 1_015,
             bytes_in: 1_500_000,
             translated: 1_000,

@@ -103,11 +103,18 @@ fn flow(explanation: &Explanation) -> Vec<String> {
         bytes_in,
         packets_out,
         bytes_out,
+        shortcut,
     } = row;
     let source = source.map_or(String::new(), |source| format!(" as {source}"));
     let rule = rule.as_ref().map_or(String::new(), |rule| format!(", rule {rule}"));
     vec![
-        format!("{} {}, {}{from}", id, protocol.name(), state.name()),
+        format!(
+            "{} {}, {}{from}{}",
+            id,
+            protocol.name(),
+            state.name(),
+            if *shortcut { ", carried by the kernel" } else { "" }
+        ),
         format!("client {} -> {} (service {}{rule})", client, listen, service),
         format!("server {} at {}{source}, picked by {}", row.server_name(), server_address, picked_by.name()),
         format!("age {}, idle {}, expires in {}", duration(*age_ms), duration(*idle_ms), duration(*expires_in_ms)),

@@ -5,7 +5,7 @@ use super::{bytes, count, duration};
 use crate::engine::{FlowRow, SortBy};
 
 /// Number of columns.
-const COLUMNS: usize = 17;
+const COLUMNS: usize = 18;
 
 /// What is left out first where there is little room.
 const STEPS: &[Fit] = &[
@@ -21,6 +21,7 @@ const STEPS: &[Fit] = &[
     Fit::Cut("SERVICE", 8),
     Fit::Cut("SERVER", 12),
     Fit::Without("STATE"),
+    Fit::Without("VIA"),
     Fit::Without("IDLE"),
     Fit::Without("SERVICE"),
     Fit::Cut("CLIENT", 15),
@@ -35,6 +36,7 @@ const STEPS_BY_OTHERS: &[Fit] = &[
     Fit::Without("PROTO"),
     Fit::Without("IDLE"),
     Fit::Without("STATE"),
+    Fit::Without("VIA"),
     Fit::Without("OUT"),
     Fit::Without("IN"),
     Fit::Cut("SERVICE", 8),
@@ -86,6 +88,7 @@ impl FlowPrinter {
             "SERVER",
             "ADDRESS",
             "STATE",
+            "VIA",
             ">AGE",
             ">IDLE",
             ">EXPIRES",
@@ -99,7 +102,8 @@ impl FlowPrinter {
         .fits_by(match self.sort {
             Some(SortBy::Age | SortBy::Packets) => STEPS_BY_OTHERS,
             Some(SortBy::Bytes | SortBy::Idle) | None => STEPS,
-        });
+        })
+        .if_any(&["VIA"]);
         rows.iter().for_each(|row| columns.row(cells(row)));
         columns
     }
@@ -127,6 +131,7 @@ fn cells(row: &FlowRow) -> [String; COLUMNS] {
         bytes_in,
         packets_out,
         bytes_out,
+        shortcut,
     } = row;
     [
         id.to_string(),
@@ -137,6 +142,7 @@ fn cells(row: &FlowRow) -> [String; COLUMNS] {
         row.server_name(),
         source.map_or(server_address.to_string(), |source| format!("{server_address} as {source}")),
         state.name().into(),
+        if *shortcut { "kernel".into() } else { String::new() },
         duration(*age_ms),
         duration(*idle_ms),
         duration(*expires_in_ms),
@@ -173,6 +179,15 @@ FLOW  PROTO  CLIENT            SERVICE  LISTEN        SERVER  ADDRESS        STA
 7.0   tcp    198.51.100.9:999  web      192.0.2.1:80  farm/a  10.0.0.1:8080  established  1h02m  0.2s    2h03m  algorithm          1,000  1.4 MiB         7  512 B
 ";
         assert_eq!(flows_table(&[row(7, "198.51.100.9:999")], Width::Any), want);
+    }
+
+    #[test]
+    fn what_the_kernel_carries_is_marked_and_where_it_carries_nothing_there_is_no_column() {
+        let carried = FlowRow { shortcut: true, ..row(8, "198.51.100.9:998") };
+        let text = flows_table(&[row(7, "198.51.100.9:999"), carried], Width::Any);
+        let via = text.lines().map(|line| line.contains("established  kernel  1h02m")).collect::<Vec<_>>();
+        assert!(text.contains("STATE        VIA     ") && via == [false, false, true], "{text}");
+        assert!(!flows_table(&[row(7, "198.51.100.9:999")], Width::Any).contains("VIA"));
     }
 
     #[test]

@@ -29,6 +29,10 @@ pub fn status_text(status: &Status) -> String {
         room(status.flows.saturating_sub(status.half_open), status.max_flows),
         room(status.half_open, status.max_half_open),
     );
+    if let Some(shortcut) = &status.shortcut {
+        let (flows, packets) = (room(shortcut.flows, shortcut.max_flows), count(shortcut.packets));
+        text.push_str(&format!("shortcut   {flows} carried by the kernel; so far {packets} packets\n"));
+    }
     if status.pressures.is_empty() {
         text.push_str("pressure   none\n");
     }
@@ -84,7 +88,7 @@ fn pressure(row: &PressureRow) -> String {
 mod tests {
     use super::*;
     use crate::control::protocol::{RepairRow, TroubleRow};
-    use crate::engine::{Count, Short};
+    use crate::engine::{Count, Short, Shortcut};
     use crate::flow::Class;
 
     fn status(pressures: Vec<PressureRow>) -> Status {
@@ -109,10 +113,19 @@ mod tests {
             repairs: 0,
             last_repair: None,
             troubles: Vec::new(),
+            shortcut: None,
             pair: None,
             lost_log_lines: 0,
             http: None,
         }
+    }
+
+    #[test]
+    fn what_the_kernel_carries_has_a_line() {
+        let shortcut = Shortcut { flows: 12, max_flows: 16_384, packets: 1_234_567, bytes: 1 << 30 };
+        let text = status_text(&Status { shortcut: Some(shortcut), ..status(Vec::new()) });
+        let want = "shortcut   12 of 16,384 (0.0 %) carried by the kernel; so far 1,234,567 packets\n";
+        assert!(text.contains(want), "{text}");
     }
 
     #[test]

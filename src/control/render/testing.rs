@@ -27,5 +27,6 @@ pub(in crate::control) fn flow() -> FlowRow {
         bytes_in: 1_500_000,
         packets_out: 7,
         bytes_out: 512,
+        shortcut: false,
     }
 }

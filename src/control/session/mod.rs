@@ -168,6 +168,7 @@ impl Status {
             repairs: outside.system.repairs,
             last_repair,
             troubles,
+            shortcut: counters.shortcut,
             pair: floor.pair.as_ref().map(Pairing::status),
             lost_log_lines: outside.device.lost_log_lines,
             http: outside.http.row(),

@@ -32,6 +32,7 @@ impl Shard {
         let (packets, bytes) = (arrival.packets, len as u64);
         let whose = self.table.count_plain(found, packets, bytes);
         self.count_traffic(whose, found.side, packets, bytes);
+        self.mind_path(found);
         let why = Forwarded::Translated { flow: self.table.id_plain(found.index), from: found.side, opened: false };
         Verdict::Forward { len, why }
     }
@@ -63,7 +64,10 @@ impl Shard {
     ) -> Verdict {
         if onward.goes_on() {
             match follow {
-                Follow::Tcp(track) => found.index = self.follow(of, arrival.now, found.index, track),
+                Follow::Tcp(track) => {
+                    found.index = self.follow(of, arrival.now, found.index, track);
+                    self.mind_path(found);
+                }
                 // A flow that has just been created is as it should be.
                 Follow::Touch(_) if opened => {}
                 Follow::Touch(state) => {
@@ -152,7 +156,13 @@ impl Shard {
 
     /// Counts packets at the server and the service of a flow.
     #[inline]
-    fn count_traffic(&mut self, (server, service): (ServerId, ServiceId), side: Side, packets: u64, bytes: u64) {
+    pub(super) fn count_traffic(
+        &mut self,
+        (server, service): (ServerId, ServiceId),
+        side: Side,
+        packets: u64,
+        bytes: u64,
+    ) {
         let of_server = &mut self.traffic[server.0 as usize].0[side as usize];
         let of_service = &mut self.services[service.0 as usize].traffic[side as usize];
         for [all_packets, all_bytes] in [of_server, of_service] {

@@ -8,6 +8,7 @@ mod carry_out;
 mod follow;
 mod fragments;
 mod part;
+mod paths;
 mod pressure;
 mod saved;
 mod totals;
@@ -26,6 +27,7 @@ use crate::policy::Policy;
 use crate::time::Instant;
 use answers::Answers;
 use part::Part;
+use paths::Paths;
 use pressure::Pressure;
 use std::collections::VecDeque;
 use totals::{ServiceTotals, Totals, Traffic};
@@ -63,6 +65,8 @@ pub(super) struct Shard {
     passes_strays: bool,
     /// Its part in a pair of gateways.
     part: Part,
+    /// Flows that are carried past it.
+    paths: Paths,
 }
 
 /// Maximum number of keys that wait for [`Shard::poll_ended`].
@@ -103,6 +107,7 @@ impl Shard {
             ended: None,
             passes_strays: false,
             part: Part::default(),
+            paths: Paths::default(),
         })
     }
 
@@ -198,7 +203,7 @@ impl Shard {
 
     /// Returns the totals.
     pub(super) fn counters(&self) -> Counters {
-        self.totals.snapshot(&self.table, &self.pressure)
+        Counters { shortcut: self.shortcut(), ..self.totals.snapshot(&self.table, &self.pressure) }
     }
 
     /// Returns the packets refused for a reason, whether silently or with an answer in the service's name.

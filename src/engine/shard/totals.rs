@@ -95,6 +95,7 @@ impl Totals {
             gave_way: counts(&Class::ALL, pressure.gave_way()),
             flows_opened: self.opened,
             flows_ended: counts(&Ended::ALL, &self.ended),
+            shortcut: None,
             states: TimeoutState::ALL.map(|class| Count { kind: class, count: u64::from(table.count(class)) }).into(),
         }
     }

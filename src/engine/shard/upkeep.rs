@@ -35,6 +35,7 @@ impl Shard {
         let mut most = MOST_LOOKED_AT;
         for _ in 0..MOST_EXPIRED {
             match self.expired(now, &mut most) {
+                Some(index) if !self.may_expire(now, index) => {}
                 Some(index) => self.forget((plan, standing), now, index, Ended::Expired),
                 None => return,
             }
@@ -107,6 +108,7 @@ impl Shard {
             self.report(Event::FlowEnded { flow, cause });
         }
         self.note_ended(index);
+        self.end_path(index);
         let client = self.table.key(index, Side::Client).addresses.src();
         let flow = self.table.facts(index);
         let proven = self.table.is_proven(index);
@@ -192,6 +194,7 @@ impl Shard {
             bytes_in: flow.bytes[0],
             packets_out: flow.packets[1],
             bytes_out: flow.bytes[1],
+            shortcut: self.path_of(index).is_some(),
         }
     }
 }

@@ -45,6 +45,7 @@ impl Standing {
             transitions: all().map(transitions).collect(),
             observing: self.observing,
             duty: self.duty,
+            era: self.era + 1,
             retired: self.retired_by(old, new),
             servers,
         }

@@ -59,6 +59,8 @@ pub(super) struct Standing {
     /// Networks that are no longer in the configuration, and of which flows may be left.
     retired: Vec<IpNet>,
     duty: Duty,
+    /// Another one whenever packets of an established flow may have to be treated otherwise.
+    era: u64,
 }
 
 impl Standing {
@@ -79,6 +81,7 @@ impl Standing {
             observing: false,
             retired: Vec::new(),
             duty: Duty::Full,
+            era: 0,
         }
     }
 
@@ -91,6 +94,12 @@ impl Standing {
     /// Sets what the gateway answers for.
     pub(super) fn set_duty(&mut self, duty: Duty) {
         self.duty = duty;
+        self.era += 1;
+    }
+
+    /// Returns a number that changes whenever packets of an established flow may have to be treated otherwise than before.
+    pub(super) fn era(&self) -> u64 {
+        self.era
     }
 
     /// Returns the standing of servers as balancing sees it.
@@ -143,6 +152,7 @@ impl Standing {
     pub(super) fn set_path_mtu(&mut self, server: ServerId, v6: bool, mtu: u16) {
         self.hot[server.0 as usize].mtu[usize::from(v6)] = possible(v6, mtu);
         self.all = All::of(&self.hot);
+        self.era += 1;
     }
 
     /// Returns whether a packet belongs to the monitors; while they observe, also one that a monitor of the capture
@@ -191,6 +201,7 @@ impl Standing {
         let gone = self.servers.may_be_gone(plan.roster(), server);
         let was = std::mem::replace(&mut self.hot[server.0 as usize].gone, gone);
         self.all.gone = self.all.gone + u32::from(gone) - u32::from(was);
+        self.era += u64::from(gone != was);
         gone
     }
 

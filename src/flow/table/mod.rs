@@ -4,6 +4,7 @@
 //! clients causes a panic. `half_open` holds TCP flows until their handshake is complete, `wheel` says which flow is
 //! due, `room` which one gives way, `recent` which ones ended a short while ago.
 
+mod carried;
 mod changed;
 mod entry;
 mod follow;
@@ -22,6 +23,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use carried::Carried;
 pub use changed::Watcher;
 pub use entry::{Facts, Flow, NO_POOL};
 pub use room::{Class, Newcomer, Room};

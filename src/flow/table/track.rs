@@ -380,7 +380,7 @@ impl Table {
     }
 
     /// Returns the tick at which a flow's timeout was last restarted: the one nearest to the wheel's with its low bits.
-    fn touched_tick(&self, flow: &Flow) -> u64 {
+    pub(super) fn touched_tick(&self, flow: &Flow) -> u64 {
         let now = self.wheel.now();
         now.saturating_add_signed(i64::from(flow.touched.wrapping_sub(now as u32) as i32))
     }

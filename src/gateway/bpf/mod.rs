@@ -5,6 +5,7 @@
 
 mod addresses;
 pub mod marks;
+pub mod shortcut;
 pub mod steering;
 
 use aya::{Ebpf, EbpfError, EbpfLoader};

@@ -5,6 +5,7 @@ use super::super::setup::Installed;
 use super::super::takeover::{Changes, Ended, Handing, Leftovers, OfferOf, Taker, kept};
 use super::{BEGIN, EventLoop, Pair};
 use crate::control::Ledger;
+use crate::gateway::carrying::Carrying;
 use crate::gateway::error::GatewayError;
 use crate::gateway::marking::Marking;
 use crate::sources;
@@ -24,9 +25,9 @@ impl EventLoop {
         self.is_over
     }
 
-    /// Returns the programs that mark the packets of flows; they stay attached until this is dropped.
-    pub(in crate::gateway) fn take_programs(&mut self) -> Option<Marking> {
-        self.marking.take()
+    /// Returns the programs at the devices; they stay attached until this is dropped.
+    pub(in crate::gateway) fn take_programs(&mut self) -> (Option<Marking>, Option<Carrying>) {
+        (self.marking.take(), self.carrying.take())
     }
 
     /// Leaves everything to the service manager for the next start, after the last packet; returns whether it has all of it.
@@ -143,6 +144,7 @@ impl EventLoop {
             Handing::Over => {
                 self.keep_up(now);
                 self.send_waiting();
+                self.stop_carrying(now);
                 self.is_over = self.giver.hand_over(self.poll.registry(), (&mut self.engine, &self.ledger), now);
                 if self.is_over {
                     self.pair.iter_mut().for_each(Pair::leave);

@@ -34,14 +34,20 @@ impl Netlink {
 
     /// Returns index and name of the devices at which IP packets arrive: all but the ports of bridges and bonds.
     pub fn layer3_devices(&mut self) -> Result<BTreeMap<u32, String>, NetlinkError> {
+        Ok(self.layer3_links()?.into_iter().map(|(index, (name, _))| (index, name)).collect())
+    }
+
+    /// Returns these devices, and of each whether it has an Ethernet header.
+    pub fn layer3_links(&mut self) -> Result<BTreeMap<u32, (String, bool)>, NetlinkError> {
         let answers = self.dump("listing devices", Message::GetLink(LinkMessage::default()))?;
         let links = answers.into_iter().filter_map(|m| if let Message::NewLink(m) = m { Some(m) } else { None });
         let (mut names, mut above, mut takers) = (BTreeMap::new(), HashMap::new(), Vec::new());
         for link in links {
             let index = link.header.index;
+            let is_ethernet = link.header.link_layer_type == LinkLayerType::Ether;
             for attribute in link.attributes {
                 match attribute {
-                    LinkAttribute::IfName(name) => drop(names.insert(index, name)),
+                    LinkAttribute::IfName(name) => drop(names.insert(index, (name, is_ethernet))),
                     LinkAttribute::Controller(upper) => drop(above.insert(index, upper)),
                     LinkAttribute::LinkInfo(infos) => takers.extend(infos.iter().filter_map(|info| match info {
                         LinkInfo::Kind(kind) if TAKERS.contains(&kind.to_string().as_str()) => Some(index),

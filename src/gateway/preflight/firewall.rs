@@ -5,6 +5,7 @@
 //! firewalld; the rules of iptables-legacy as `iptables-legacy --list-rules` does. It must not know netlink.
 
 use super::Problem;
+use crate::gateway::sysctl;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::process::{Command, Stdio};
@@ -45,6 +46,27 @@ pub(super) fn check(ruleset: Option<&Value>, device: &str, families: (bool, bool
         }
     }
     problems
+}
+
+/// Returns what conntrack makes of segments that come without those before them, which the kernel has carried past it.
+pub(super) fn shortcut(ruleset: Option<&Value>) -> Option<Problem> {
+    let is_on = |name: &str| sysctl::get(&format!("net/netfilter/{name}")).is_ok_and(|value| value != "0");
+    let is_used = is_on("nf_conntrack_count") || ruleset.is_some_and(uses_conntrack);
+    (is_used && !is_on("nf_conntrack_tcp_be_liberal")).then(|| {
+        Problem::new(
+            "connections are tracked here, and the shortcut carries their packets past conntrack: it calls the next packet that \
+             it sees invalid, such as the last, and a rule that drops or does not accept those breaks the connection",
+            "sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1, or exempt the services from tracking (notrack), or set \
+             shortcut = false",
+        )
+    })
+}
+
+/// Returns whether any rule makes the kernel track connections.
+fn uses_conntrack(ruleset: &Value) -> bool {
+    let text = ruleset.to_string();
+    // The rules of iptables-nft that use it are not spelled out.
+    ["\"ct\":", "\"type\":\"nat\"", "\"xt\":"].iter().any(|word| text.contains(word))
 }
 
 fn output(program: &str, args: &[&str]) -> Option<String> {

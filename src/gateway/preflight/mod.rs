@@ -10,6 +10,7 @@ mod surroundings;
 
 use super::bpf::BpfError;
 use super::bpf::marks::Marks;
+use super::bpf::shortcut::Shortcut;
 use super::netlink::Netlink;
 use super::{setup, sysctl, wanted};
 use crate::config::Settings;
@@ -60,6 +61,9 @@ pub fn check_live(settings: &Settings) -> Vec<Problem> {
     problems.extend(doubts(settings));
     problems.extend(firewalls(settings));
     problems.extend(Marks::with_room(settings, 1).err().map(|error| without_marks(&error)));
+    if settings.gateway.shortcut {
+        problems.extend(Shortcut::load(1).err().map(|error| without_shortcut(&error)));
+    }
     problems
 }
 
@@ -173,6 +177,9 @@ pub fn doubts(settings: &Settings) -> Vec<Problem> {
 pub fn firewalls(settings: &Settings) -> Vec<Problem> {
     let ruleset = firewall::ruleset();
     let mut problems = firewall::check(ruleset.as_ref(), &settings.gateway.device, wanted::families(settings));
+    if settings.gateway.shortcut {
+        problems.extend(firewall::shortcut(ruleset.as_ref()));
+    }
     if !can_mark(settings) {
         return problems;
     }
@@ -227,6 +234,13 @@ pub fn without_marks(error: &BpfError) -> Problem {
         ),
         error.fix(),
     )
+}
+
+/// Returns what a gateway does without because the program of the shortcut cannot be used; to be logged as a warning.
+pub fn without_shortcut(error: &BpfError) -> Problem {
+    let what =
+        format!("the shortcut is off, and all packets go through the device: no BPF program can be used ({error})");
+    Problem::new(what, error.fix())
 }
 
 /// Returns what a gateway does without because its device exists with a single queue, or the kernel cannot steer; to be

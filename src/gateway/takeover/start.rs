@@ -1,5 +1,6 @@
 //! A gateway that begins with what it takes over from another one.
 
+use super::super::carrying_for;
 use super::super::control_server::ControlServer;
 use super::super::event_loop::{BEGIN, Equipment};
 use super::super::follower::Follower;
@@ -103,7 +104,8 @@ impl Gateway {
         let keeping = settings.gateway.state_file.as_ref();
         let keeping =
             keeping.map(|path| Keeping::later(path, settings.gateway.state_interval, now())).transpose()?.flatten();
-        let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, pair, clock };
+        let programs = (marking, carrying_for(settings));
+        let equipment = Equipment { opener, queues, control, giver, follower, keeper, programs, keeping, pair, clock };
         Gateway::assemble(engine, (about, ledger, found), equipment, installed)
     }
 }

@@ -65,6 +65,22 @@ pub(super) fn flows(counters: &Counters, out: &mut Out<'_>) -> fmt::Result {
     )
 }
 
+pub(super) fn shortcut(counters: &Counters, out: &mut Out<'_>) -> fmt::Result {
+    let of = counters.shortcut.unwrap_or_default();
+    out.gauge("equipoise_shortcut_flows", "Flows that the kernel carries past the device.", of.flows as f64)?;
+    out.gauge(
+        "equipoise_shortcut_flows_limit",
+        "Most flows that the kernel carries at a time; 0 without the shortcut.",
+        of.max_flows as f64,
+    )?;
+    out.counter(
+        "equipoise_shortcut_packets",
+        "Packets that the kernel has carried past the device; those of services and servers include them.",
+        of.packets,
+    )?;
+    out.counter("equipoise_shortcut_bytes", "Bytes that the kernel has carried past the device.", of.bytes)
+}
+
 pub(super) fn pressure(status: &Status, out: &mut Out<'_>) -> fmt::Result {
     let row = |of: Short| status.pressures.iter().find(|row| row.of == of);
     let is_on = Short::ALL.map(|of| ([of.name()], f64::from(u8::from(row(of).is_some()))));

@@ -56,6 +56,7 @@ impl Families {
         gateway::program(snapshot, out)?;
         engine::packets(&snapshot.totals.engine, out)?;
         engine::flows(&snapshot.totals.engine, out)?;
+        engine::shortcut(&snapshot.totals.engine, out)?;
         engine::pressure(&snapshot.status, out)?;
         objects::services(&snapshot.services, out)?;
         objects::servers(&snapshot.servers, out)?;

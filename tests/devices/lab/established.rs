@@ -26,17 +26,20 @@ pub enum Through {
     /// The kernel's own forwarding, to the servers' addresses.
     Forwarding,
     Equipoise,
+    /// Equipoise with `shortcut = true`.
+    Shortcut,
     /// Equipoise without the right to load BPF programs, so with one queue.
     OneQueue,
 }
 
 impl Through {
-    pub const ALL: [Through; 3] = [Through::Forwarding, Through::Equipoise, Through::OneQueue];
+    pub const ALL: [Through; 4] = [Through::Forwarding, Through::Equipoise, Through::Shortcut, Through::OneQueue];
 
     pub fn name(self) -> &'static str {
         match self {
             Through::Forwarding => "forwarding",
             Through::Equipoise => "Equipoise",
+            Through::Shortcut => "shortcut",
             Through::OneQueue => "one queue",
         }
     }
@@ -108,11 +111,11 @@ pub fn measure(through: Through, rate: u32, seconds: u32) -> Left {
 
 fn start(world: &World, through: Through) -> Option<Running> {
     let [v4, v6] = PROBES;
-    let configuration =
-        world.configuration(&format!("probe-address = [\"{v4}\", \"{v6}\"]"), &[STREAM, ASKED, WEB]) + MONITOR;
+    let gateway = format!("probe-address = [\"{v4}\", \"{v6}\"]\nshortcut = {}", through == Through::Shortcut);
+    let configuration = world.configuration(&gateway, &[STREAM, ASKED, WEB]) + MONITOR;
     match through {
         Through::Forwarding => None,
-        Through::Equipoise => Some(world.start(&configuration)),
+        Through::Equipoise | Through::Shortcut => Some(world.start(&configuration)),
         Through::OneQueue => {
             let words = without_bpf();
             Some(world.start_by(&configuration, &words.each_ref().map(String::as_str)))
