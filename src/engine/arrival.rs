@@ -2,7 +2,7 @@
 
 use super::Reason;
 use crate::flow::{Datagram, Key, KeyRef};
-use crate::packet::{Malformed, Meta, Parsed, Protocol, Transport, parse_first, proto};
+use crate::packet::{Malformed, Meta, Parsed, Protocol, Quote, Transport, parse_first, proto};
 use crate::time::Instant;
 
 /// A packet with valid headers. It is passed by reference and carries everything that was parsed from its bytes.
@@ -83,6 +83,13 @@ pub(super) fn key(parsed: &Parsed) -> Option<Key> {
         Transport::Icmp { .. } | Transport::Routed | Transport::Fragment { .. } => return None,
     };
     Some(Key { addresses: parsed.addresses, src_port, dst_port, protocol })
+}
+
+/// Returns the key of packets in the other direction than a quoted one, which find its flow and the side that it was sent to;
+/// none if it is a later fragment.
+pub(super) fn quoted_key(about: &Quote) -> Option<Key> {
+    let Quote { addresses, src_port, dst_port, protocol, .. } = *about;
+    (!about.later).then(|| Key { addresses, src_port, dst_port, protocol }.reversed())
 }
 
 /// Returns the same as [`key`], for finding the flow in the table.

@@ -5,7 +5,7 @@
 use super::{Engine, arrival};
 use crate::flow::{Carried, Key, Sequence};
 use crate::ids::FlowId;
-use crate::packet::parse;
+use crate::packet::{error_kind, parse, quote};
 use crate::time::Instant;
 use serde::{Deserialize, Serialize};
 
@@ -83,10 +83,14 @@ impl Engine {
         self.shard.carried(now, place, (seen, report), true);
     }
 
-    /// Returns the place of the flow that a packet belongs to, if it is carried.
+    /// Returns the place of the flow that a packet belongs to, or that an ICMP error quotes a packet of, if it is carried.
     pub fn path_of(&self, packet: &[u8]) -> Option<u32> {
         let parsed = parse(packet).ok()?;
-        let found = self.shard.table().find(&arrival::key(&parsed)?)?;
+        let key = match error_kind(packet, &parsed) {
+            Some(_) => arrival::quoted_key(&quote(packet, &parsed).ok()?)?,
+            None => arrival::key(&parsed)?,
+        };
+        let found = self.shard.table().find(&key)?;
         self.shard.path_of(found.index)
     }
 

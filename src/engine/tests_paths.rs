@@ -6,6 +6,7 @@ use crate::flow::{Carried, Sequence, TimeoutState};
 use crate::ids::{FlowId, ServerId};
 use crate::packet::{Addresses, Side, Transport};
 use crate::time::Duration;
+use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
 
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
 const VIP: [u8; 4] = [192, 0, 2, 80];
@@ -245,6 +246,24 @@ fn a_reset_is_believed_at_the_number_of_now_alone() {
         let is_left = state == TimeoutState::Reset;
         assert_eq!(talk.engine.poll_left().is_some(), is_left, "a reset that proves nothing changes nothing");
     }
+}
+
+#[test]
+fn an_icmp_error_is_believed_about_a_segment_of_now() {
+    let (mut talk, path) = Talk::taken(engine());
+    let report = talk.carried(4000, 4 << 20);
+    // As the server would have got it.
+    let (server, port) = talk.server;
+    let sent = bytes(tcp(CLIENT, talk.port, server, port, talk.next[0]).ack(talk.next[1]), &[0; 1400]);
+    let kind = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1300 };
+    let mut error = Vec::new();
+    let builder = PacketBuilder::ipv4([203, 0, 113, 1], CLIENT, 60).icmpv4(Icmpv4Type::DestinationUnreachable(kind));
+    builder.write(&mut error, &sent[..28]).unwrap();
+    // What a driver does before.
+    assert_eq!(talk.engine.path_of(&error), Some(path.place));
+    talk.engine.carried(at(4), path.place, Some(at(4)), &report);
+    let verdict = talk.engine.handle_packet(at(4), &mut error, Meta::default());
+    assert!(matches!(verdict, Verdict::Forward { why: Forwarded::Error { .. }, .. }), "{verdict:?}");
 }
 
 #[test]

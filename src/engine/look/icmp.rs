@@ -3,7 +3,7 @@
 //! They are signs of trouble for the balancer, but never refresh or end a flow (RFC 5508 REQ-6; RFC 5382 REQ-10).
 
 use super::super::Reason;
-use super::super::arrival::Arrival;
+use super::super::arrival::{Arrival, quoted_key};
 use super::super::step::{ErrorOnward, FlowError, Scratch, Settled, Sign, Step};
 use super::answer::sum_is_right;
 use super::{Going, Look};
@@ -45,16 +45,10 @@ impl Look<'_> {
 
     /// Returns the flow that a quoted packet belongs to and the side that it was sent to.
     fn find_quoted(&self, about: &Quote) -> Option<Found> {
-        if about.later {
-            return self.shard.find_fragment(&about.addresses, about.protocol, about.fragment_of?);
+        match quoted_key(about) {
+            Some(key) => self.find(&key),
+            None => self.shard.find_fragment(&about.addresses, about.protocol, about.fragment_of?),
         }
-        let sent = Key {
-            addresses: about.addresses,
-            src_port: about.src_port,
-            dst_port: about.dst_port,
-            protocol: about.protocol,
-        };
-        self.find(&sent.reversed())
     }
 
     /// Decides an error about nothing known here: a foreign one passes, one about our addresses is dropped with its own
