@@ -184,7 +184,8 @@ static __always_inline int find_way(struct __sk_buff *skb, const struct segment 
     way->l4_protocol = TCP;
     /* Not the length of several segments together. */
     way->tot_len = skb->gso_size ? s->header + skb->gso_size : s->length;
-    if (bpf_fib_lookup(skb, way, sizeof(*way), BPF_FIB_LOOKUP_SKIP_NEIGH) || way->ifindex == *own)
+    /* No neighbour is no way either: the kernel asks for one, and answers the sender if there is none, only on the slow way. */
+    if (bpf_fib_lookup(skb, way, sizeof(*way), 0) || way->ifindex == *own)
         return -1;
     return bpf_check_mtu(skb, way->ifindex, &mtu, 0, BPF_MTU_CHK_SEGS) ? -1 : 0;
 }
@@ -192,7 +193,7 @@ static __always_inline int find_way(struct __sk_buff *skb, const struct segment 
 /* Counts a packet, and learns its numbers, as the tracker does with one that goes on. */
 static __always_inline void note(struct __sk_buff *skb, struct flow *flow, const struct segment *s, __u32 side)
 {
-    __u32 end = s->seq + s->data, sent;
+    __u32 end = s->seq + s->data, size = skb->gso_size, sent;
 
     if (end - flow->next[side] <= AHEAD)
         flow->next[side] = end;
@@ -201,7 +202,8 @@ static __always_inline void note(struct __sk_buff *skb, struct flow *flow, const
         sent = 0;
     if (s->ack - flow->acked[side] <= sent + AHEAD)
         flow->acked[side] = s->ack;
-    __sync_fetch_and_add(&flow->packets[side], skb->gso_segs ? skb->gso_segs : 1);
+    /* A device of a virtual machine gives no number of segments. */
+    __sync_fetch_and_add(&flow->packets[side], size && s->data > size ? (s->data + size - 1) / size : 1);
     __sync_fetch_and_add(&flow->bytes[side], s->length);
     flow->seen = bpf_ktime_get_ns();
 }

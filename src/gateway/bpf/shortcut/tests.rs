@@ -37,9 +37,11 @@ fn bench(label: &str, test: impl FnOnce(&mut Bench) + Send) {
             "link add out type veth peer name far",
             "link set out mtu 65535 up",
             "link set far mtu 65535 up",
-            "addr add 203.0.113.1/24 dev out",
+            "addr add 169.254.77.1/30 dev out",
             "addr add 2001:db8:ffff::1/64 dev out nodad",
-            "route add default via 203.0.113.2",
+            "neigh add 169.254.77.2 lladdr 02:00:00:00:00:02 dev out",
+            "neigh add 2001:db8:ffff::2 lladdr 02:00:00:00:00:02 dev out",
+            "route add default via 169.254.77.2",
             "-6 route add default via 2001:db8:ffff::2",
         ] {
             ip(words);
@@ -93,6 +95,22 @@ impl Bench {
         assert_eq!(result.return_value, REDIRECTED, "{}", crate::packet::describe(packet));
         self.carried += 1;
         Some(after.split_off(14))
+    }
+
+    /// Runs the program with several segments of so many bytes of data together, whose number the device does not tell.
+    fn run_super_packet(&mut self, packet: &[u8], size: u32) -> bool {
+        // `gso_segs` and `gso_size` of `struct __sk_buff`, which has 192 bytes.
+        const SIZE: usize = 176;
+        let frame = [&[0; 12][..], &[8, 0], packet].concat();
+        let (mut after, mut context) = (vec![0; frame.len() + 64], [0; 192]);
+        context[SIZE..SIZE + 4].copy_from_slice(&size.to_ne_bytes());
+        let options = TestRunOptions {
+            data_in: Some(&frame),
+            data_out: Some(&mut after),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
+        self.shortcut.program().unwrap().test_run(options).unwrap().return_value == REDIRECTED
     }
 
     /// Does what a driver does between two packets.
@@ -335,7 +353,12 @@ fn what_is_not_like_almost_all_goes_on_to_the_gateway() {
                 }
                 refused(bench, "options", &|p| p[0] = 0x46);
             }
-            // No way on, and one that leads back.
+            // Nobody there, no way on, and one that leads back.
+            let next = if v6 { "2001:db8:ffff::2" } else { "169.254.77.2" };
+            ip(&format!("neigh del {next} dev out"));
+            assert!(bench.run(&segment).is_none(), "the kernel asks for the neighbour, and answers if there is none");
+            ip(&format!("neigh add {next} lladdr 02:00:00:00:00:02 dev out"));
+            assert!(bench.run(&segment).is_some());
             ip(if v6 { "-6 route del default" } else { "route del default" });
             assert!(bench.run(&segment).is_none());
             ip(if v6 { "-6 route add default dev eqtest0" } else { "route add default dev eqtest0" });
@@ -345,13 +368,26 @@ fn what_is_not_like_almost_all_goes_on_to_the_gateway() {
             let via = if v6 {
                 "-6 route add default via 2001:db8:ffff::2 mtu 1280"
             } else {
-                "route add default via 203.0.113.2 mtu lock 120"
+                "route add default via 169.254.77.2 mtu lock 120"
             };
             ip(via);
             let carried = bench.run(&segment).is_some();
             assert_eq!(carried, v6, "120 bytes of IPv4 are fewer than it has");
             bench.shortcut.remove(path.place).unwrap();
             assert!(bench.run(&segment).is_none());
+        }
+    });
+}
+
+#[test]
+fn segments_together_count_as_the_packets_that_they_stand_for() {
+    bench("eq-short4", |bench| {
+        let (path, segment) = flow(false);
+        bench.shortcut.put(&path).unwrap();
+        // 100 bytes of data.
+        for (size, packets) in [(0, 1), (100, 2), (60, 4), (50, 6), (33, 10)] {
+            assert!(bench.run_super_packet(&segment, size), "{size}");
+            assert_eq!(bench.shortcut.packets(path.place), packets, "{size}");
         }
     });
 }
