@@ -4,10 +4,10 @@
 
 use super::bpf::BpfError;
 use super::bpf::shortcut::{Attached, MOST_FLOWS, Shortcut};
-use super::netlink::{Netlink, NetlinkError};
+use super::netlink::{Netlink, NetlinkError, Policies};
 use crate::engine::{Duty, Engine};
 use crate::flow::Carried;
-use crate::packet::TcpFlags;
+use crate::packet::{TcpFlags, proto};
 use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
 
@@ -31,6 +31,11 @@ const REST: Duration = Duration::from_secs(10);
 pub(super) struct Carrying {
     shortcut: Shortcut,
     netlink: Netlink,
+    policies: Policies,
+    /// Whether there are IPsec policies, which the kernel does not apply to what it carries.
+    has_policies: bool,
+    /// When that is looked at next.
+    policies_due: Instant,
     device: String,
     /// By the index of the device; `None` where the program could not be attached.
     attached: BTreeMap<u32, Option<Attached>>,
@@ -53,6 +58,9 @@ impl Carrying {
         let mut carrying = Carrying {
             shortcut: Shortcut::load(MOST_FLOWS)?,
             netlink: Netlink::open().map_err(|e| BpfError::new(&e))?,
+            policies: Policies::open().map_err(|e| BpfError::new(&e))?,
+            has_policies: false,
+            policies_due: Instant::ZERO,
             device: device.into(),
             attached: BTreeMap::new(),
             is_stale: false,
@@ -80,13 +88,13 @@ impl Carrying {
         (self.count > 0).then_some(self.due)
     }
 
-    /// Reports the flows of segments that are about to be handled and may end them: the engine believes those only at the
-    /// numbers of now.
+    /// Reports the flows of packets that are about to be handled and that the engine believes only at the numbers of now:
+    /// segments that may end a connection, and ICMP errors.
     pub(super) fn before<'p>(&mut self, engine: &mut Engine, packets: impl Iterator<Item = &'p [u8]>, now: Instant) {
         if self.count == 0 {
             return;
         }
-        for packet in packets.filter(|packet| may_end(packet)) {
+        for packet in packets.filter(|packet| is_judged(packet)) {
             if let Some(place) = engine.path_of(packet) {
                 self.report(engine, place, now);
             }
@@ -103,7 +111,8 @@ impl Carrying {
                 Err(error) => log::warn!("shortcut: devices may lack the program: {error}"),
             }
         }
-        let may = may && engine.duty() != Duty::Standby && now >= self.rests_until;
+        self.look_at_policies(engine, now);
+        let may = may && !self.has_policies && engine.duty() != Duty::Standby && now >= self.rests_until;
         if may != self.is_open {
             self.is_open = may;
             engine.offer_paths(if may { MOST_FLOWS } else { 0 });
@@ -178,6 +187,26 @@ impl Carrying {
         }
     }
 
+    /// Looks whether there are IPsec policies, as often as at flows: those that apply to a packet are not known to the program.
+    fn look_at_policies(&mut self, engine: &Engine, now: Instant) {
+        if now < self.policies_due || self.count == 0 && !engine.offers_path() && !self.has_policies {
+            return;
+        }
+        self.policies_due = now + ROUND;
+        let count = self.policies.count();
+        let had = std::mem::replace(&mut self.has_policies, !matches!(count, Ok(0)));
+        match count {
+            Err(error) if !had => log::warn!("shortcut: nothing is carried: {error}"),
+            Ok(1..) if !had => {
+                log::warn!(
+                    "shortcut: nothing is carried as long as there are IPsec policies, which would not apply to it"
+                );
+            }
+            Ok(0) if had => log::info!("shortcut: there are no IPsec policies any more, so flows are carried"),
+            _ => {}
+        }
+    }
+
     /// Reports the flows of a portion of the places that have had packets.
     fn look_around(&mut self, engine: &mut Engine, now: Instant) {
         let end = (self.next + PORTION).min(MOST_FLOWS);
@@ -221,13 +250,65 @@ impl Carrying {
     }
 }
 
-/// Returns whether a packet is a TCP segment with FIN or RST, as far as that is seen at once.
-fn may_end(packet: &[u8]) -> bool {
+/// Returns whether a packet is a TCP segment with FIN or RST, or an ICMP message that may be an error, as far as that is seen
+/// at once.
+fn is_judged(packet: &[u8]) -> bool {
     let (protocol, at) = match packet.first() {
         Some(first) if first >> 4 == 4 => (packet.get(9), usize::from(first & 15) * 4),
         Some(first) if first >> 4 == 6 => (packet.get(6), 40),
         _ => return false,
     };
-    let ends = |flags: &u8| flags & (TcpFlags::FIN | TcpFlags::RST) != 0;
-    protocol == Some(&6) && packet.get(at + 13).is_some_and(ends)
+    match protocol {
+        Some(&proto::TCP) => {
+            let ends = |flags: &u8| flags & (TcpFlags::FIN | TcpFlags::RST) != 0;
+            packet.get(at + 13).is_some_and(ends)
+        }
+        // Not an echo or its answer, of which there may be many.
+        Some(&proto::ICMP) => packet.get(at).is_some_and(|kind| !matches!(kind, 0 | 8)),
+        Some(&proto::ICMPV6) => packet.get(at).is_some_and(|kind| kind & 128 == 0),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{Icmpv4Type, Icmpv6Type, PacketBuilder};
+
+    #[test]
+    fn errors_and_the_ends_of_connections_are_told_from_the_rest() {
+        let v4 = |kind| {
+            let mut packet = Vec::new();
+            PacketBuilder::ipv4([1; 4], [2; 4], 9).icmpv4(kind).write(&mut packet, &[0; 28]).unwrap();
+            packet
+        };
+        let v6 = |kind| {
+            let mut packet = Vec::new();
+            PacketBuilder::ipv6([1; 16], [2; 16], 9).icmpv6(kind).write(&mut packet, &[0; 48]).unwrap();
+            packet
+        };
+        let tcp = |flags: u8| {
+            let mut packet = Vec::new();
+            PacketBuilder::ipv4([1; 4], [2; 4], 9).tcp(1, 2, 3, 4).ack(5).write(&mut packet, &[]).unwrap();
+            packet[33] |= flags;
+            packet
+        };
+        let echo = etherparse::IcmpEchoHeader { id: 1, seq: 1 };
+        let unreachable = etherparse::icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1300 };
+        for (packet, want) in [
+            (tcp(0), false),
+            (tcp(TcpFlags::FIN), true),
+            (tcp(TcpFlags::RST), true),
+            (v4(Icmpv4Type::EchoRequest(echo)), false),
+            (v4(Icmpv4Type::EchoReply(echo)), false),
+            (v4(Icmpv4Type::DestinationUnreachable(unreachable)), true),
+            (v6(Icmpv6Type::EchoRequest(echo)), false),
+            (v6(Icmpv6Type::PacketTooBig { mtu: 1300 }), true),
+        ] {
+            assert_eq!(is_judged(&packet), want, "{packet:?}");
+            for len in 0..packet.len() {
+                is_judged(&packet[..len]);
+            }
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 mod found;
 mod frame;
+mod ipsec;
 mod layer3;
 mod news;
 mod nft;
@@ -14,6 +15,7 @@ mod watch;
 pub use found::{Assigned, DeviceState, Taken};
 use frame::{Outcome, frames};
 use ipnet::IpNet;
+pub use ipsec::Policies;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };

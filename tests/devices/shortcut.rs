@@ -288,6 +288,35 @@ fn what_is_too_long_for_the_way_on_is_answered_by_the_slow_one() {
     assert!(gateway.terminate().success());
 }
 
+#[test]
+fn nothing_is_carried_past_policies_of_ipsec() {
+    let world = World::new("short-sec");
+    let gateway = start(&world, "");
+    let mut talk = Talk::open(&world, 0);
+    talk.last(&world);
+    let ip = |words: &str| {
+        let output = run(world.gateway.command("ip").args(words.split(' ')));
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let own = World::server_address(1, 0);
+    ip(&format!("xfrm policy add dst {own}/32 dir out action block"));
+    // Without the shortcut nothing would arrive at the server any more.
+    eventually("the gateway to see the policy", || {
+        talk.client.write_all(&[7]).unwrap();
+        !flow(&world).shortcut
+    });
+    assert!(world.log().contains("IPsec policies"), "{}", world.log());
+    ip("xfrm policy flush");
+    eventually("what was stopped to arrive", || {
+        talk.server.set_nonblocking(true).unwrap();
+        let more = talk.server.read(&mut [0; 100]).is_ok();
+        talk.server.set_nonblocking(false).unwrap();
+        talk.client.write_all(&[7]).unwrap();
+        more && flow(&world).shortcut
+    });
+    assert!(gateway.terminate().success());
+}
+
 /// A "well-formed stateful" firewall, and masquerading.
 const FIREWALL: &str = "\
 table ip nat {

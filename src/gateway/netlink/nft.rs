@@ -99,7 +99,7 @@ fn read(kind: u16, body: &[u8]) -> Option<TableNews> {
 }
 
 /// Returns the value of the first attribute of a type.
-fn attribute(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub(super) fn attribute(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
     /// Without the flags for nested ones and byte order (`NLA_TYPE_MASK`).
     const TYPE_MASK: u16 = 0x3fff;
     loop {
