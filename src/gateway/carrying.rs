@@ -39,6 +39,7 @@ pub(super) struct Carrying {
     /// By place: the packets that were reported of the flow there, if there is one.
     reported: Vec<Option<u64>>,
     count: usize,
+    /// Whether the engine offers flows.
     is_open: bool,
     /// Since when a flow waits.
     waits: Option<Instant>,
@@ -58,7 +59,7 @@ impl Carrying {
             is_stale: false,
             reported: vec![None; MOST_FLOWS as usize],
             count: 0,
-            is_open: false,
+            is_open: true,
             waits: None,
             rests_until: Instant::ZERO,
             next: 0,
@@ -68,6 +69,11 @@ impl Carrying {
             Some(error) => Err(error),
             None => Ok(carrying),
         }
+    }
+
+    /// Makes an engine offer flows.
+    pub(super) fn ask(engine: &mut Engine) {
+        engine.offer_paths(MOST_FLOWS);
     }
 
     /// Takes note that devices may have come or gone.
