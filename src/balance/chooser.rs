@@ -15,7 +15,7 @@ use super::roster::Roster;
 use super::settings::{Algorithm, Stickiness};
 use super::standings::{News, Standings};
 use super::{Pick, PickedBy};
-use crate::flow::{Key, Slot, Sticky, Ticket, Tickets};
+use crate::flow::{Key, Lister, Slot, Sticky, Ticket, Tickets};
 use crate::ids::{ServerId, ServiceId};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -138,8 +138,8 @@ pub struct Chooser {
     /// By group of services that share sticky slots.
     sticky: BTreeMap<u32, Sticky>,
     tickets: Tickets,
-    /// Lists of sticky clients that have begun.
-    lists: u64,
+    /// Walks over sticky clients that have begun, by [`Lister`].
+    lists: [u64; Lister::COUNT],
     /// The number of the first unread change.
     seen: u64,
 }
@@ -161,7 +161,7 @@ impl Chooser {
             told: roster.bases().iter().map(|base| Told::new(base.algorithm)).collect(),
             sticky,
             tickets: Tickets::default(),
-            lists: 0,
+            lists: [0; Lister::COUNT],
             seen: 0,
         }
     }

@@ -169,12 +169,13 @@ impl Pairing<'_> {
             refused: refused.map(|(why, records)| RefusedRow { why: why.name().into(), records }).collect(),
             unknown_services: refusals.services,
             refused_there: refusals.there,
-            follows_health: engine.monitors_rest(),
+            follows_health: engine.follows_verdicts(),
+            probed_here: if engine.follows_verdicts() { engine.probed_here() as u64 } else { 0 },
             held: self.node.holds_answers().then(|| self.node.held_answers()).map(|totals| HeldRow {
                 held: totals.held,
                 acknowledged: totals.known,
                 late: totals.late,
-                passed: totals.passed,
+                not_held: totals.not_held,
             }),
         }
     }

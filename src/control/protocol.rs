@@ -754,9 +754,13 @@ pub struct SyncRow {
     /// Records of flows of this gateway that the other one has refused; since the connection began.
     #[serde(default)]
     pub refused_there: u64,
-    /// Whether the servers' health is that which the active gateway tells, and this one probes nothing.
+    /// Whether the servers' health is that which the active gateway tells.
     #[serde(default)]
     pub follows_health: bool,
+    /// If so: addresses and ports that this gateway probes all the same, as the active one tells nothing of them; each counts once
+    /// per monitor.
+    #[serde(default)]
+    pub probed_here: u64,
     /// Answers of servers that have waited for the other one; none without `before-answer`.
     pub held: Option<HeldRow>,
 }
@@ -781,7 +785,7 @@ pub struct HeldRow {
     /// Those that went on after 20 ms, or because the other one was lost, without its acknowledgement.
     pub late: u64,
     /// Those that did not wait: too many did, or the other one does not know all flows.
-    pub passed: u64,
+    pub not_held: u64,
 }
 
 /// The connection to the other gateway of a pair.

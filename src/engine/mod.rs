@@ -70,6 +70,7 @@ mod tests_standing;
 #[cfg(test)]
 mod tests_timers;
 
+pub use crate::flow::StickyMark;
 pub use batch::{Outcome, Packet};
 pub use change::{Change, Refused};
 pub use explain::Explanation;

@@ -104,14 +104,33 @@ impl Engine {
         self.monitors.totals()
     }
 
-    /// Returns whether the monitors rest, and the engine follows another gateway's verdicts.
-    pub fn monitors_rest(&self) -> bool {
-        self.monitors.rest()
+    /// Returns whether the verdicts of another gateway's monitors are followed.
+    pub fn follows_verdicts(&self) -> bool {
+        self.monitors.follows()
     }
 
-    /// Stops probing, as another gateway's verdicts are followed, or begins again: nothing changes before probes have results.
-    pub fn set_monitors_rest(&mut self, now: Instant, rests: bool) {
-        self.monitors.set_rest(now, rests);
+    /// Returns how many addresses and ports this gateway probes: while it follows another one, those of which that one tells
+    /// nothing. Each counts once per monitor.
+    pub fn probed_here(&self) -> usize {
+        self.monitors.probed_here()
+    }
+
+    /// Follows the verdicts of another gateway, which tells all of them from now on ([`Engine::take_verdicts`]): what it has
+    /// told is not probed here.
+    pub fn follow_verdicts(&mut self, now: Instant) {
+        self.monitors.begin_following(now);
+    }
+
+    /// All verdicts have been told: what is not among them is probed here.
+    pub fn verdicts_told(&mut self, now: Instant) {
+        self.monitors.told_all(now);
+        self.take_health(now);
+        self.advance();
+    }
+
+    /// Probes everything from now on: nothing changes before probes have results.
+    pub fn stop_following(&mut self, now: Instant) {
+        self.monitors.stop_following(now);
     }
 
     /// Returns the monitor rows: one per address and port that a monitor probes.

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::balance::Prefixes;
-use crate::flow::ListedSlot;
+use crate::flow::{ListedSlot, Lister, StickyMark};
 use crate::time::{Duration, Instant};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -20,9 +20,6 @@ pub struct StickyQuery {
     /// Network that contains the client, or of which the client is a part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<IpNet>,
-    /// Those that were given their server until then: not a condition of operators.
-    #[serde(skip)]
-    pub given_before: Option<Instant>,
 }
 
 /// A client that sticks to a server.
@@ -53,11 +50,14 @@ impl StickyRow {
     }
 }
 
-/// How far a list of sticky clients is.
+/// How far a walk over the sticky clients is.
 #[derive(Debug)]
 pub struct StickyWalk {
+    who: Lister,
     list: u64,
     groups: Vec<u32>,
+    /// Clients that were given their server later are passed over, if the others are forgotten.
+    until: StickyMark,
 }
 
 fn millis(span: Duration) -> u64 {
@@ -65,34 +65,56 @@ fn millis(span: Duration) -> u64 {
 }
 
 impl Engine {
-    /// Begins a list of sticky clients; one that is under way ends.
+    /// Begins a list of sticky clients for an operator; one that is under way ends.
     pub fn begin_sticky(&mut self) -> StickyWalk {
+        self.begin_walk(Lister::List, self.sticky_mark())
+    }
+
+    /// Begins to forget sticky clients for an operator, other than those that are given their server from now on; where that is
+    /// under way, it ends.
+    pub fn begin_clearing(&mut self) -> StickyWalk {
+        self.begin_walk(Lister::Clear, self.sticky_mark())
+    }
+
+    /// Begins to forget those that were given their server until then, by the word of the other gateway of a pair.
+    pub fn begin_clearing_until(&mut self, until: StickyMark) -> StickyWalk {
+        self.begin_walk(Lister::Order, until)
+    }
+
+    /// Returns this moment in the order in which clients are given their servers.
+    pub fn sticky_mark(&self) -> StickyMark {
+        self.shard.chooser().sticky_mark()
+    }
+
+    fn begin_walk(&mut self, who: Lister, until: StickyMark) -> StickyWalk {
         let chooser = self.shard.chooser_mut();
         let mut groups: Vec<u32> = chooser.sticky_groups().collect();
         groups.reverse();
-        StickyWalk { list: chooser.begin_sticky_list(), groups }
+        StickyWalk { who, list: chooser.begin_sticky_list(who), groups, until }
     }
 
-    /// Looks at up to `most` sticky clients and appends those that match to `rows`; with `clear`, they are forgotten, and
-    /// their flows stay where they are. Returns whether the list goes on; nothing if another one has begun since.
+    /// Looks at up to `most` sticky clients and appends those that match to `rows`; where they are to be forgotten, they are, and
+    /// their flows stay where they are. Returns whether the walk goes on; nothing if another one for the same purpose has begun
+    /// since.
     pub fn sticky(
         &mut self,
         now: Instant,
         (walk, query): (&mut StickyWalk, &StickyQuery),
-        (most, clear): (usize, bool),
+        most: usize,
         rows: &mut Vec<StickyRow>,
     ) -> Option<bool> {
+        let clear = walk.who != Lister::List;
         let Some(group) = walk.groups.last().copied() else { return Some(false) };
         let mut listed = Vec::with_capacity(most);
-        let of = (walk.list, group);
+        let of = (walk.who, walk.list, group);
         let looked = self.shard.chooser_mut().list_sticky(self.standing.servers(), of, most, |slot| listed.push(slot));
         let (looked, services, prefixes) = (looked?, self.services_of(group), self.prefixes_of(group));
         let is_meant = query.service.as_ref().is_none_or(|name| services.contains(name));
         for slot in listed.into_iter().filter(|_| is_meant) {
             let Some(client) = prefixes.and_then(|prefixes| client_of(now, prefixes, &slot)) else { continue };
             let (pool, server) = self.plan.pool_and_server(slot.slot.server);
-            let is_later = query.given_before.is_some_and(|at| slot.slot.given > at);
-            if is_later || !query.fits(client, (pool, server)) {
+            let is_later = !slot.was_given_by(walk.until);
+            if clear && is_later || !query.fits(client, (pool, server)) {
                 continue;
             }
             let row = sticky_row(now, (&services, client), (pool, server), &slot);

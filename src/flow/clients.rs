@@ -27,10 +27,14 @@ pub(crate) enum Walker {
     Peer,
     /// Whoever lists clients for an operator.
     List,
+    /// Whoever has clients forgotten for an operator.
+    Clear,
+    /// The same for an operator at the other gateway.
+    Order,
 }
 
 impl Walker {
-    const COUNT: usize = 3;
+    const COUNT: usize = 5;
 }
 
 impl<T: Copy> Clients<T> {

@@ -17,7 +17,7 @@ pub use key::{Key, KeyRef};
 pub use nat_settings::{NatPoolSettings, Pooling};
 pub use ports::{Draw, Endpoint, Exhausted, GivenBack, Mapping, NatPool, Proposal, Rest, Share, Usage};
 pub use settings::{MOST_PROFILES, TableSettings, TimeoutState, Timeouts};
-pub use sticky::{ListedSlot, SavedSlot, Slot, Slots, Sticky, Ticket, Tickets};
+pub use sticky::{ListedSlot, Lister, SavedSlot, Slot, Slots, Sticky, StickyMark, Ticket, Tickets};
 pub use table::{
     Carried, Class, Facts, Flow, Found, NO_POOL, NUMBERS, NewFlow, Newcomer, Room, SavedFlow, TICK, Table, TableTooBig,
     Track, Watcher,

@@ -5,7 +5,7 @@
 mod listed;
 mod saved;
 
-pub use listed::ListedSlot;
+pub use listed::{ListedSlot, Lister, StickyMark};
 pub use saved::SavedSlot;
 
 use super::clients::Clients;

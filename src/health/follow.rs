@@ -1,38 +1,89 @@
-//! Monitors that rest and follow the verdicts of others: those of the active gateway of a pair.
+//! Monitors that follow the verdicts of others: those of the active gateway of a pair.
 //!
-//! They keep what they were told last. When they go on by themselves, no result of earlier counts: a server stays up until as
-//! many probes as its monitor needs have failed, whatever became of earlier ones.
+//! What others have told is not probed; what they do not tell is. When a target is probed again, no result of earlier counts: a
+//! server stays up until as many probes as its monitor needs have failed, whatever became of earlier ones.
 
 use super::judge::Judge;
+use super::targets::Target;
 use super::{Monitors, SavedVerdict, Why};
 use crate::state::Health;
 use crate::time::Instant;
 
+impl Target {
+    /// Returns whether it is not probed here.
+    pub(super) fn rests(&self) -> bool {
+        self.told != 0
+    }
+}
+
 impl Monitors {
-    /// Returns whether they probe nothing.
-    pub fn rest(&self) -> bool {
-        self.rests
+    /// Returns whether they follow verdicts of others.
+    pub fn follows(&self) -> bool {
+        self.follows
     }
 
-    /// Stops probing, without a verdict on outstanding probes, or begins again: the first probes are spread over their
-    /// intervals.
-    pub fn set_rest(&mut self, now: Instant, rests: bool) {
-        if self.rests == rests {
-            return;
-        }
+    /// Returns how many targets are probed here.
+    pub fn probed_here(&self) -> usize {
+        self.all.targets.iter().filter(|target| !target.rests()).count()
+    }
+
+    /// Begins to follow others, who tell all their verdicts from now on: what has been told rests, until the end of that
+    /// ([`Monitors::told_all`]) also what was told before.
+    pub fn begin_following(&mut self, now: Instant) {
         if !self.started {
             self.start(now);
         }
-        self.rests = rests;
-        if !rests {
-            return self.schedule_all(now);
+        self.follows = true;
+        self.round = self.round.wrapping_add(1).max(1);
+    }
+
+    /// All verdicts have been told: the targets that are not among them are probed here, and count along with those that
+    /// are.
+    pub fn told_all(&mut self, now: Instant) {
+        let round = self.round;
+        self.is_told_all = self.follows;
+        self.wake(now, |told| told != round);
+        for unit in 0..self.all.units.len() as u32 {
+            if self.is_mixed(unit) {
+                self.settle(now, unit, Why::ActiveGateway);
+            }
         }
-        // No closed connection begins another probe.
-        self.waiting.clear();
-        for id in 0..self.all.targets.len() as u32 {
-            self.abandon(now, id);
-            self.schedule.set(id, Instant::FAR);
+    }
+
+    /// Ends following others, without a verdict: the first probes are spread over their intervals.
+    pub fn stop_following(&mut self, now: Instant) {
+        (self.follows, self.is_told_all) = (false, false);
+        self.wake(now, |_| true);
+    }
+
+    /// Probes targets again that others told in such a round.
+    fn wake(&mut self, now: Instant, is_meant: impl Fn(u32) -> bool) {
+        for id in 0..self.all.targets.len() {
+            let target = &mut self.all.targets[id];
+            if target.rests() && is_meant(target.told) {
+                target.told = 0;
+                let unit = target.unit;
+                self.all.learned(unit);
+                self.schedule_first(now, id as u32);
+            }
         }
+    }
+
+    /// Has a target rest. An outstanding probe ends without a verdict.
+    fn rest(&mut self, now: Instant, id: u32) {
+        if std::mem::replace(&mut self.all.targets[id as usize].told, self.round) != 0 {
+            return;
+        }
+        self.abandon(now, id);
+        self.schedule.set(id, Instant::FAR);
+    }
+
+    /// Returns whether some of a unit's targets are probed here although all verdicts of others have been told: its state is
+    /// decided here.
+    fn is_mixed(&self, unit: u32) -> bool {
+        let targets = &self.all.units[unit as usize].targets;
+        let rests = targets.iter().filter(|id| self.all.targets[**id as usize].rests()).count();
+        self.is_told_all && rests > 0 && rests < targets.len()
     }
 
     /// Returns a number that changes with every verdict and state.
@@ -51,18 +102,26 @@ impl Monitors {
         Some((target.judge.state(), self.all.units[target.unit as usize].state))
     }
 
-    /// Makes a verdict of others, and the state that results there, one's own; returns false if no monitor gives it.
+    /// Makes a verdict of others, and the state that results there, one's own; returns false if no monitor gives it. Its
+    /// target rests from now on while others are followed.
     pub fn take_verdict(&mut self, now: Instant, saved: &SavedVerdict) -> bool {
         if !self.started {
             self.start(now);
         }
         let found = self.find_target(saved);
         for (unit, target) in found.iter().copied() {
+            if self.follows {
+                self.rest(now, target);
+            }
             let judge = &mut self.all.targets[target as usize].judge;
             *judge = Judge::after(saved.verdict, judge.why());
             self.all.learned(unit);
+            if self.is_mixed(unit) {
+                self.settle(now, unit, Why::ActiveGateway);
+                continue;
+            }
             if saved.state != self.all.units[unit as usize].state {
-                self.turn(now, unit, saved.state, Why::Told);
+                self.turn(now, unit, saved.state, Why::ActiveGateway);
             }
             // Which servers a floor keeps is decided there.
             if saved.state == Health::Up && self.all.verdict(unit) == Health::Down {
@@ -103,16 +162,19 @@ mod tests {
     }
 
     #[test]
-    fn monitors_that_rest_send_nothing_and_keep_what_they_are_told_until_probes_of_their_own_fail() {
+    fn what_is_told_is_not_probed_and_holds_until_own_probes_fail() {
         let all = settings(2, "4", vec![MonitorSettings { rise: 1, ..monitor(Probe::Icmp) }]);
         let mut sim = Sim::new(&all);
         // Nobody answers here: all are down, and one more failure would not be the first.
         sim.run(Duration::from_secs(20), &mut |_, _| vec![]);
         assert!((0..2).all(|n| sim.health.state(ServerId(n), false, 80) == Health::Down));
-        sim.health.set_rest(sim.now, true);
+        sim.health.begin_following(sim.now);
         let before = sim.health.changes();
         let verdict = told(&sim.health, 0, Health::Up, Health::Up);
         assert!(sim.health.take_verdict(sim.now, &verdict) && sim.health.changes() != before);
+        let verdict = told(&sim.health, 1, Health::Down, Health::Down);
+        assert!(sim.health.take_verdict(sim.now, &verdict));
+        sim.health.told_all(sim.now);
         let mut sent = 0;
         sim.run(Duration::from_secs(60), &mut |_, _| {
             sent += 1;
@@ -122,7 +184,7 @@ mod tests {
         assert_eq!(sim.health.state(ServerId(0), false, 80), Health::Up);
         assert_eq!(sim.health.verdict(0), Some((Health::Up, Health::Up)));
         // From now on by itself: it takes as many failures as at any time.
-        sim.health.set_rest(sim.now, false);
+        sim.health.stop_following(sim.now);
         let (begin, interval) = (sim.now, all.pools[0].monitors[0].interval);
         sim.run(interval, &mut |_, _| {
             sent += 1;
@@ -140,7 +202,7 @@ mod tests {
         let mut all = settings(2, "4", vec![monitor(Probe::Icmp)]);
         all.pools[0].floor = Floor::Count(1);
         let mut sim = Sim::new(&all);
-        sim.health.set_rest(sim.now, true);
+        sim.health.begin_following(sim.now);
         for (server, state) in [(1, Health::Down), (0, Health::Up)] {
             let verdict = told(&sim.health, server, Health::Down, state);
             assert!(sim.health.take_verdict(sim.now, &verdict));

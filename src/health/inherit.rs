@@ -63,7 +63,7 @@ impl Monitors {
     ) -> bool {
         if heritage.pass == Pass::Results && heritage.next == 0 {
             self.observe(old.observer.is_some());
-            self.rests = old.rests;
+            (self.follows, self.is_told_all, self.round) = (old.follows, old.is_told_all, old.round);
             self.number_on(old);
             self.start(now);
         }
@@ -87,7 +87,7 @@ impl Monitors {
     /// monitored or not; `was` returns the same number or none. Returns whether the state of any server may have changed.
     pub fn catch_up(&mut self, now: Instant, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) -> bool {
         self.number_on(old);
-        self.set_rest(now, old.rests);
+        (self.follows, self.is_told_all, self.round) = (old.follows, old.is_told_all, old.round);
         let is_there = |id: &ServerId| was(*id) == Some(*id);
         let forced: BTreeMap<_, _> =
             old.forced.iter().filter(|(id, _)| is_there(id)).map(|(id, up)| (*id, *up)).collect();
@@ -179,19 +179,26 @@ impl Monitors {
     }
 
     fn take_judges(&mut self, now: Instant, place: usize, old: &Monitors, before: &Server) {
-        let judges = judges(old, before);
+        let (judges, mut again) = (judges(old, before), Vec::new());
         let was = |target: &Target| before.health(old, target.address.is_ipv6(), target.port);
         for unit in self.all.servers[place].units.iter().flatten() {
             for id in &self.all.units[*unit as usize].targets {
                 let target = &mut self.all.targets[*id as usize];
                 let settings = &self.all.monitors[target.monitor as usize].settings;
                 let of = |before: &Target| &old.all.monitors[before.monitor as usize].settings;
-                match former(target, settings, old, &judges) {
+                let former = former(target, settings, old, &judges);
+                // Others tell verdicts by the names of monitors.
+                let is_same = |before: &&Target| {
+                    (&of(before).name, of(before).probe.name()) == (&settings.name, settings.probe.name())
+                };
+                let rested = target.rests();
+                target.told = former.filter(is_same).map_or(0, |before| before.told);
+                match former {
                     Some(before) if of(before).probe == settings.probe => {
                         target.judge = before.judge.clone();
                         target.last = before.last.clone();
                         target.let_off = before.let_off;
-                        if self.observer.is_none() && old.started && !self.rests {
+                        if self.observer.is_none() && old.started && !target.rests() {
                             // However often there is a reload, its turn comes.
                             target.due = before.due.max(now).min(now + settings.interval);
                             self.schedule.set(*id, target.due);
@@ -201,8 +208,14 @@ impl Monitors {
                     None if was(target) == Health::Down => target.judge = Judge::after(Health::Down, None),
                     None => {}
                 }
+                if target.rests() {
+                    self.schedule.set(*id, Instant::FAR);
+                } else if rested {
+                    again.push(*id);
+                }
             }
         }
+        again.into_iter().for_each(|id| self.schedule_first(now, id));
     }
 
     /// Sets the states to the verdicts of the monitors; in the second pass (`keep`), units that the floor kept stay up.

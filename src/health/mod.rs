@@ -155,8 +155,11 @@ pub struct Monitors {
     /// The end of the latest time in which packets may have been lost on this side.
     lapsed: Option<Instant>,
     totals: Totals,
-    /// Whether they probe nothing.
-    rests: bool,
+    /// Whether they follow the verdicts of others, and whether these have told all of theirs.
+    follows: bool,
+    is_told_all: bool,
+    /// Counts how often they have begun to tell all; not 0 while they are followed.
+    round: u32,
     /// Counts what has become of verdicts and states.
     changes: u64,
 }
@@ -191,7 +194,9 @@ impl Monitors {
             observer: None,
             lapsed: None,
             totals: Totals::new(),
-            rests: false,
+            follows: false,
+            is_told_all: false,
+            round: 0,
             changes: 0,
         }
     }

@@ -77,26 +77,22 @@ impl Monitors {
     /// Spreads the first probes over their intervals.
     pub(super) fn start(&mut self, now: Instant) {
         self.started = true;
-        self.schedule_all(now);
+        (0..self.all.targets.len() as u32).for_each(|id| self.schedule_first(now, id));
         for unit in &mut self.all.units {
             unit.since = now;
         }
     }
 
-    /// Sets the times of the first probes, unless there are to be none.
-    pub(super) fn schedule_all(&mut self, now: Instant) {
-        if self.rests {
-            return;
-        }
-        for (id, target) in (0..).zip(&mut self.all.targets) {
-            let settings = &self.all.monitors[target.monitor as usize].settings;
-            target.due = match self.observer {
-                // By then the first probe of a live monitor would have been captured.
-                Some(_) => now + settings.interval + settings.timeout,
-                None => now + jitter::part(&mut self.numbers, settings.interval),
-            };
-            self.schedule.set(id, target.due);
-        }
+    /// Sets the time of the first probe of a target.
+    pub(super) fn schedule_first(&mut self, now: Instant, id: u32) {
+        let target = &mut self.all.targets[id as usize];
+        let settings = &self.all.monitors[target.monitor as usize].settings;
+        target.due = match self.observer {
+            // By then the first probe of a live monitor would have been captured.
+            Some(_) => now + settings.interval + settings.timeout,
+            None => now + jitter::part(&mut self.numbers, settings.interval),
+        };
+        self.schedule.set(id, target.due);
     }
 
     /// Ends the probe of a target, if there is one, without a result.
@@ -255,8 +251,13 @@ impl Monitors {
         self.schedule.set(self.all.targets.len() as u32 + slot, next.unwrap_or(Instant::FAR));
         if next.is_none() {
             key.map(|key| self.lingering.remove(&key));
-            if let Some(next) = self.waiting.pop_front() {
-                self.probe(now, next);
+            // Those that rest meanwhile do not need it.
+            while let Some(next) = self.waiting.pop_front() {
+                let target = &self.all.targets[next as usize];
+                if !target.rests() && target.probe.is_none() {
+                    self.probe(now, next);
+                    break;
+                }
             }
         }
     }

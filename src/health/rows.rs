@@ -1,5 +1,6 @@
 //! The monitors as rows: one per target, in words and figures.
 
+use super::targets::Target;
 use super::{Monitors, Why};
 use crate::ids::ServerId;
 use crate::state::Health;
@@ -56,7 +57,6 @@ impl Monitors {
 
     /// Returns those of some of the monitored servers.
     pub fn rows_of(&self, now: Instant, servers: Range<usize>) -> Vec<MonitorRow> {
-        let ms = |span: Duration| span.as_secs_f64() * 1000.0;
         let units = self.all.servers[servers].iter().flat_map(|server| server.units.iter().flatten());
         let places = units.flat_map(|unit| self.all.units[*unit as usize].targets.iter().map(move |t| (*unit, *t)));
         let row = |(unit, target): (u32, u32)| {
@@ -78,19 +78,26 @@ impl Monitors {
                 lost: target.judge.lost(),
                 average_ms: target.judge.average().map(ms),
                 smoothed_ms: target.judge.smoothed().map(ms),
-                last: if self.rests { Some("not probed: the active gateway's view".into()) } else { None }.or_else(
-                    || {
-                        target.last.as_ref().map(|last| match last {
-                            Ok(Some(latency)) => format!("answered in {:.3} ms", ms(*latency)),
-                            Ok(None) => "answered".into(),
-                            Err(failure) => failure.to_string(),
-                        })
-                    },
-                ),
+                last: last(target),
                 why: target.judge.why(),
                 in_state_ms: now.since(place.since).as_millis() as u64,
             }
         };
         places.map(row).collect()
+    }
+}
+
+fn ms(span: Duration) -> f64 {
+    span.as_secs_f64() * 1000.0
+}
+
+/// Says what is known of the last probe of a target.
+fn last(target: &Target) -> Option<String> {
+    match &target.last {
+        _ if target.rests() => Some("not probed here: state from the active gateway".into()),
+        Some(Ok(Some(latency))) => Some(format!("answered in {:.3} ms", ms(*latency))),
+        Some(Ok(None)) => Some("answered".into()),
+        Some(Err(failure)) => Some(failure.to_string()),
+        None => None,
     }
 }

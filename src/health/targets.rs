@@ -55,6 +55,8 @@ pub(super) struct Target {
     pub last: Option<Result<Option<Duration>, Failure>>,
     /// Probes in a row that timed out and were let off.
     pub let_off: u32,
+    /// The round in which others have told its verdict last; 0 if it is probed here.
+    pub told: u32,
 }
 
 /// One address of a server, or one of its ports.
@@ -189,6 +191,7 @@ impl Targets {
                     waits_since: None,
                     last: None,
                     let_off: 0,
+                    told: 0,
                 }));
             }
             if self.targets.len() > first {

@@ -27,7 +27,7 @@ impl Monitors {
     }
 
     /// Updates the state of a unit to the verdict of its monitors, as far as the floor allows.
-    fn settle(&mut self, now: Instant, unit: u32, why: Why) {
+    pub(super) fn settle(&mut self, now: Instant, unit: u32, why: Why) {
         let verdict = self.all.verdict(unit);
         if verdict == self.all.units[unit as usize].state {
             self.all.floors.release(unit);

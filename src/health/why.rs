@@ -110,8 +110,8 @@ pub enum Why {
     Forced,
     /// No longer forced: the monitors decide again.
     Released,
-    /// The active gateway of the pair says so.
-    Told,
+    /// The active gateway of the pair has reported it.
+    ActiveGateway,
 }
 
 impl fmt::Display for Why {
@@ -126,7 +126,7 @@ impl fmt::Display for Why {
             Why::Answered { count, average_ms: None } => write!(f, "{count} of {count} answered"),
             Why::Forced => f.write_str("forced"),
             Why::Released => f.write_str("no longer forced"),
-            Why::Told => f.write_str("the active gateway says so"),
+            Why::ActiveGateway => f.write_str("reported by the active gateway"),
         }
     }
 }
@@ -151,7 +151,7 @@ mod tests {
             (Why::Lost { lost: 10, of: 10, most: 5 }, "10 of 10 lost, limit 5"),
             (Why::Slow { average_ms: 812, limit_ms: 500 }, "average 812 ms, limit 500 ms"),
             (Why::Answered { count: 2, average_ms: Some(3) }, "2 of 2 answered, average 3 ms"),
-            (Why::Told, "the active gateway says so"),
+            (Why::ActiveGateway, "reported by the active gateway"),
         ];
         for (why, want) in cases {
             assert_eq!(why.to_string(), want);

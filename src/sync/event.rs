@@ -41,7 +41,7 @@ pub enum Event {
         /// How many.
         servers: u32,
     },
-    /// Flows of the peer cannot be here: they would be lost in a takeover. Reported for the first one of a connection.
+    /// Flows of the peer cannot be here: they would be lost in a failover. Reported for the first one of a connection.
     Refuses {
         /// Why.
         why: Lost,
@@ -57,9 +57,12 @@ pub enum Event {
     Follows {
         /// Whether it is that of the active gateway.
         on: bool,
+        /// How many addresses and ports this gateway probes, each once per monitor: if it follows, those of which the active one
+        /// tells nothing.
+        own: usize,
     },
     /// More orders to forget sticky clients than the gateway keeps wait for the peer: it will not hear of the oldest.
-    NotTold,
+    ClearDropped,
     /// What the two know differs in some ranges of keys; they are sent again.
     Differs {
         /// How many of 256.
@@ -95,21 +98,27 @@ impl fmt::Display for Event {
             }
             Event::Refuses { why, services } => {
                 let help = match why {
+                    Lost::Service if services.is_empty() => "services that are not configured here".into(),
                     Lost::Service => format!("services that are not configured here: {}", services.join(", ")),
                     Lost::NatAddress => "no NAT pool here has their addresses".into(),
                     _ => "the table is full; `max` of [flows] has to be the same on both".into(),
                 };
-                write!(f, "flows of the peer CANNOT BE KEPT here and would be lost in a takeover: {help}")
+                write!(f, "some flows of the peer CANNOT BE KEPT here and would be lost in a failover: {help}")
             }
             Event::Holding { on: false } => f.write_str(
-                "more than 4096 new connections wait for the peer: none waits, until all of these are through",
+                "more than 4,096 SYN-ACKs are waiting for the peer: new ones are sent at once until the queue is empty",
             ),
-            Event::Holding { on: true } => f.write_str("new connections wait again until the peer knows them"),
-            Event::Follows { on: true } => f.write_str("the servers' health is that which the active gateway tells"),
-            Event::Follows { on: false } => f.write_str("the servers' health is again what probes of this gateway say"),
-            Event::NotTold => f.write_str(
-                "more than 64 orders to forget sticky clients wait for the peer: it will not hear of the oldest",
+            Event::Holding { on: true } => f.write_str("new SYN-ACKs are held for the peer again"),
+            Event::Follows { on: true, own: 0 } => f.write_str("server health now comes from the active gateway"),
+            Event::Follows { on: true, own } => write!(
+                f,
+                "server health now comes from the active gateway, except for {own} addresses and ports that it does not \
+                 monitor: they are probed here"
             ),
+            Event::Follows { on: false, .. } => f.write_str("server health comes from this gateway's own probes again"),
+            Event::ClearDropped => {
+                f.write_str("more than 64 sticky-clear requests are waiting for the peer: the oldest was dropped")
+            }
             Event::Differs { ranges } => {
                 write!(f, "flows differ from those of the peer in {ranges} of 256 ranges: they are sent again")
             }

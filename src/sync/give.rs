@@ -25,8 +25,6 @@ const MOST_LOOKED_AT: u32 = 2048;
 const MOST_HALF_OPEN: usize = 4096;
 /// Flows of which one call looks whether they have become idle, so that their sequence numbers are told.
 const MOST_NUMBERS: usize = 512;
-/// Verdicts of monitors that one call looks at.
-const MOST_VERDICTS: usize = 1024;
 /// Words of 64 slots in one frame.
 const MOST_WORDS: usize = 128;
 /// Slots of flows that have ended in one frame.
@@ -118,6 +116,8 @@ impl Node {
                 return;
             }
         }
+        // Before any record of a client that has been given its server since.
+        self.clearing.give(self.term, link, out);
         if self.holding.has_news() {
             // The end of the former connection of a port comes first: otherwise the next one is refused for it.
             if !self.give_changes(now, engine, link, (out, full)) {
@@ -128,19 +128,10 @@ impl Node {
                 link.frame(out, Kind::Put, self.term, &body);
             }
         }
-        self.clearing.give(now, self.term, link, out);
         if now < link.next_flush && link.bulk.is_none() {
             return;
         }
-        if self.role.is_active()
-            && let Some(health) = &mut link.health
-        {
-            let mut body = Vec::new();
-            engine.give_health(health, now, MOST_VERDICTS, &mut body);
-            if !body.is_empty() {
-                link.frame(out, Kind::Health, self.term, &body);
-            }
-        }
+        self.give_health(now, engine, link, out);
         if !self.give_changes(now, engine, link, (out, full)) {
             return;
         }

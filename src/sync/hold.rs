@@ -46,7 +46,7 @@ pub struct HoldTotals {
     /// Those that went without an acknowledgement: after 20 ms, or because the peer was lost meanwhile.
     pub late: u64,
     /// Those that did not wait: too many did, or the peer does not know all flows of this gateway.
-    pub passed: u64,
+    pub not_held: u64,
 }
 
 impl Holding {
@@ -91,7 +91,7 @@ impl Node {
         let is_full = !holding.is_suspended && holding.held.len() >= MOST_HELD;
         holding.is_suspended |= is_full;
         if holding.is_suspended || !self.link.as_deref().is_some_and(Link::in_step) {
-            holding.totals.passed += 1;
+            holding.totals.not_held += 1;
             if is_full {
                 self.report(Event::Holding { on: false });
             }
@@ -104,7 +104,7 @@ impl Node {
 
     /// Counts an answer for which the driver has no room: it does not wait.
     pub fn cannot_hold(&mut self) {
-        self.holding.totals.passed += 1;
+        self.holding.totals.not_held += 1;
     }
 
     /// Returns whether answers to SYNs are to wait, if there is a peer.

@@ -148,8 +148,10 @@ pub(super) struct Link {
     pub next_want: Instant,
     /// What the peer has been told of the servers' health, if it has asked for it.
     pub health: Option<GivingHealth>,
-    /// Whether the peer tells its view.
+    /// Whether the peer has begun to tell all of its view since this gateway may follow it.
     pub told_health: bool,
+    /// Whether it has told all, and nothing has been made of that.
+    pub told_all_health: bool,
     pub digest_now: bool,
     pub next_flush: Instant,
     pub next_touch: Instant,
@@ -203,6 +205,7 @@ impl Link {
             next_want: now,
             health: None,
             told_health: false,
+            told_all_health: false,
             digest_now: false,
             next_flush: now,
             next_touch: now,

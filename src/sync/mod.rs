@@ -12,12 +12,13 @@
 //!
 //! `node` has the roles and timers, `link` one connection with its frames (`wire`) and their proof (`proof`), `book` what both
 //! know of each flow, `give` and `take` the two directions, `hold` the answers that wait for the peer, `clear` sticky clients
-//! that operators have cleared, `refuse` flows that cannot be here, `event` what is reported. It must not know sockets, clocks
-//! or files, nor who elects the active gateway: VRRP or BGP does, through [`Node::command`].
+//! that operators have cleared, `follow` the servers' health, `refuse` flows that cannot be here, `event` what is reported. It
+//! must not know sockets, clocks or files, nor who elects the active gateway: VRRP or BGP does, through [`Node::command`].
 
 mod book;
 mod clear;
 mod event;
+mod follow;
 mod give;
 mod hold;
 mod link;
@@ -29,6 +30,7 @@ mod take;
 mod tests;
 mod wire;
 
+pub use clear::ClearOrder;
 pub use event::Event;
 pub use hold::HoldTotals;
 pub use link::LinkError;

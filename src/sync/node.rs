@@ -15,7 +15,7 @@ use super::link::{GREETING_TIME, Link, LinkError, SILENCE};
 use super::proof::hash_key;
 use super::refuse::Refusals;
 use super::wire::{Hello, MOST_NAME};
-use crate::engine::{Duty, Engine, GivingHealth};
+use crate::engine::{Duty, Engine};
 use crate::flow::{Key, Share, TableTooBig};
 use crate::time::{Duration, Instant};
 use std::collections::{HashMap, VecDeque};
@@ -154,8 +154,10 @@ pub struct Node {
     pub(super) holding: Holding,
     pub(super) clearing: Clearing,
     pub(super) refusals: Refusals,
-    /// Whether a standby has the servers' health from the active gateway.
+    /// Whether a standby is to have the servers' health from the active gateway; if it has all of it, how many addresses and
+    /// ports it probes all the same.
     pub(super) follows_health: bool,
+    pub(super) follows: Option<usize>,
     events: VecDeque<Event>,
 }
 
@@ -193,6 +195,7 @@ impl Node {
             clearing: Clearing::default(),
             refusals: Refusals::default(),
             follows_health: false,
+            follows: None,
             events: VecDeque::new(),
             settings,
         };
@@ -290,9 +293,12 @@ impl Node {
                 link.half_told = HashMap::new();
             }
             link.yielded = None;
-            // What was told belongs to another time: in between, the other one has had its own view.
-            link.told_health = false;
-            link.health = link.health.take().map(|_| GivingHealth::default());
+        }
+        if was.is_active() != role.is_active()
+            && let Some(mut link) = self.link.take()
+        {
+            self.forget_health(&mut link);
+            self.link = Some(link);
         }
         self.report(Event::Role { role, term: self.term });
         self.settle(now, engine);
@@ -334,7 +340,7 @@ impl Node {
         self.seen_term = self.seen_term.max(hello.seen_term);
         self.peer_role = Role::of(hello.role);
         self.raise();
-        self.clearing.tell_again();
+        self.clearing.met(self.peer_instance != hello.instance);
         self.refusals = Refusals::default();
         self.book.begin(self.peer_instance != hello.instance, resumes);
         if self.peer_instance != hello.instance {
@@ -359,12 +365,7 @@ impl Node {
         }
         self.sweep(now, engine);
         self.clear_more(now, engine);
-        if let Some(link) = self.link.as_deref_mut().filter(|link| link.told_health && now >= link.next_want)
-            && !engine.knows_names(&link.taking)
-        {
-            // After a reload here.
-            (link.want_names, link.want_health, link.next_want) = (true, true, now + Duration::from_secs(1));
-        }
+        self.ask_health_again(now, engine);
         if !self.learned && now >= self.deadline {
             self.ready(false);
         }
@@ -397,21 +398,6 @@ impl Node {
         });
         let alone = (self.role.is_active() && self.link.is_none()).then(|| now + Duration::from_secs(1));
         [deadline, of_link, alone, self.holding.due()].into_iter().flatten().min()
-    }
-
-    /// Has a standby take the servers' health from the active gateway, without probes of its own, or no longer; initially it has
-    /// its own view.
-    pub fn follow_health(&mut self, now: Instant, engine: &mut Engine, on: bool) {
-        self.follows_health = on;
-        if let Some(link) = self.link.as_deref_mut().filter(|link| link.proved) {
-            (link.want_health, link.told_health) = (on, false);
-        }
-        self.settle(now, engine);
-    }
-
-    /// Returns whether this gateway takes the servers' health from its peer at the moment.
-    pub(super) fn may_follow_health(&self) -> bool {
-        self.follows_health && !self.role.is_active() && self.peer_role.is_some_and(Role::is_active)
     }
 
     /// Makes [`Node::poll_reply_key`] return something; initially it does not.
@@ -486,11 +472,7 @@ impl Node {
         if engine.duty() != duty {
             engine.set_duty(now, duty);
         }
-        let rests = self.may_follow_health() && self.link.as_deref().is_some_and(|link| link.told_health);
-        if engine.monitors_rest() != rests {
-            engine.set_monitors_rest(now, rests);
-            self.report(Event::Follows { on: rests });
-        }
+        self.settle_health(now, engine);
         let is_alone = self.link.as_deref().is_none_or(|link| !link.proved);
         let quiet_since = self.active_since.max(self.alone_since);
         let share = Share::Half {

@@ -109,11 +109,8 @@ impl Node {
             Kind::Refused => self.take_refused(body),
             Kind::Map => self.take_map(engine, body),
             Kind::Numbers => self.take_numbers(engine, body),
-            Kind::Health => {
-                self.take_health(now, engine, link, body);
-                Some(())
-            }
-            Kind::Clear => self.take_clear(now, body),
+            Kind::Health => self.take_health(now, engine, link, body),
+            Kind::Clear => self.take_clear(engine, body),
         };
         done.ok_or(unreadable)
     }
@@ -157,20 +154,6 @@ impl Node {
             self.report(Event::Hosts { servers: link.taking.hosted() - hosted });
         }
         Ok(body.0.is_empty().then_some(()))
-    }
-
-    /// Follows the verdicts of an active peer's monitors.
-    fn take_health(&mut self, now: Instant, engine: &mut Engine, link: &mut Link, body: Reader<'_>) {
-        if !self.may_follow_health() || !engine.knows_names(&link.taking) {
-            return;
-        }
-        // First of all, so that no result of its own comes between.
-        link.told_health = true;
-        if !engine.monitors_rest() {
-            engine.set_monitors_rest(now, true);
-            self.report(Event::Follows { on: true });
-        }
-        engine.take_verdicts(&link.taking, now, body.0);
     }
 
     /// Returns whether a flow of the peer wins over one of this gateway.
@@ -385,7 +368,6 @@ impl Node {
         link.acked = link.acked.max(seq);
         link.digest_now |= !had_it && link.given.is_some_and(|given| link.acked >= given);
         self.release_known(link.acked);
-        self.clearing.acknowledged(link.acked);
         self.peer_role = Role::of(role).or(self.peer_role);
         self.raise();
         if link.yielded.is_some_and(|yielded| yielded <= seq && yielded != 0) {

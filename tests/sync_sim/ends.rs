@@ -177,6 +177,11 @@ pub struct Counts {
     pub closed: u64,
     pub lost: u64,
     pub answers: u64,
+    /// Sticky clients of which both must have the same at the end, and those that operators have cleared and neither may have.
+    pub stuck: u64,
+    pub forgotten: u64,
+    /// Connections that a gateway must know although it has only been told of their half-open flows.
+    pub told: u64,
 }
 
 /// How long a client tries, in milliseconds.
@@ -215,8 +220,9 @@ impl Ends {
         for talk in &mut self.talks {
             let is_told = talk.told.is_some_and(|at| at >= told && t <= at + HALF_OPEN);
             // Other half-open flows are not told.
-            if !is_told && (!talk.confirmed || talk.open_since.is_none_or(|since| since + 1000 > known)) {
-                talk.excused = true;
+            if !talk.confirmed || talk.open_since.is_none_or(|since| since + 1000 > known) {
+                talk.excused |= !is_told;
+                self.counts.told += u64::from(is_told && !talk.excused);
             }
         }
         self.unstick(slots_known);

@@ -78,17 +78,24 @@ fn whatever_fails_and_heals_flows_stay_and_the_two_agree() {
                 sum.closed += counts.closed;
                 sum.lost += counts.lost;
                 sum.answers += counts.answers;
+                sum.stuck += counts.stuck;
+                sum.forgotten += counts.forgotten;
+                sum.told += counts.told;
             }
             Err((wrong, _)) => failed.push((seed, wrong)),
         }
     }
     failed.sort();
     println!(
-        "{histories} histories: {} talks, {} closed, {} given up, {} answers; {} failed",
+        "{histories} histories: {} talks, {} closed, {} given up, {} answers; {} sticky clients compared, {} that were cleared; {} \
+         connections that had to be known by their half-open flows; {} failed",
         sum.opened,
         sum.closed,
         sum.lost,
         sum.answers,
+        sum.stuck,
+        sum.forgotten,
+        sum.told,
         failed.len()
     );
     for (seed, wrong) in failed.iter().take(5) {
@@ -96,6 +103,8 @@ fn whatever_fails_and_heals_flows_stay_and_the_two_agree() {
     }
     assert!(failed.is_empty(), "{} of {histories} histories failed, the first with seed {}", failed.len(), failed[0].0);
     assert!(sum.answers > histories * 100 && sum.closed > histories, "hardly anything happened: {sum:?}");
+    let compared = [sum.stuck, sum.forgotten, sum.told];
+    assert!(histories < HISTORIES || compared.iter().all(|count| *count > 0), "not everything was checked: {sum:?}");
 }
 
 #[test]

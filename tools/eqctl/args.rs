@@ -523,7 +523,7 @@ pub struct Which {
 impl Which {
     fn query(&self) -> StickyQuery {
         let (service, server) = (self.service.clone(), self.server.clone());
-        StickyQuery { service, server, client: self.client, ..StickyQuery::default() }
+        StickyQuery { service, server, client: self.client }
     }
 
     /// Returns the request that lists them.

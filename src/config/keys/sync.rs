@@ -72,16 +72,15 @@ pub(crate) static SYNC: Table = Table {
             Takes::Flag,
             Flag(false),
             Reload::Live,
-            "Whether a server's answer to a SYN waits until the peer knows of the connection, at most 20 ms: so each connection \
-             that its client takes for established survives this gateway.",
+            "Whether a server's SYN-ACK is held, for at most 20 ms, until the peer knows the connection, so that every connection \
+             its client considers established survives this gateway.",
         ),
         Key::new(
             "health",
             Takes::Word(&["own", "active"]),
             Text("own"),
             Reload::Live,
-            "Whose view of the servers' health a standby has: its own, by its own probes, or that of the active gateway, without \
-             any.",
+            "Where a standby gets server health from: its own probes, or the active gateway; then it sends none.",
         ),
     ],
 };

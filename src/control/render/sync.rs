@@ -38,7 +38,7 @@ pub fn sync_text(row: &SyncRow) -> String {
     }
     for refused in &row.refused {
         text.push_str(&format!(
-            "refused    {} records of flows of {peer}: {}; they would be lost in a takeover\n",
+            "refused    {} records of flows of {peer}: {}; they would be lost in a failover\n",
             count(refused.records),
             printable(refused.why.clone()),
         ));
@@ -52,15 +52,19 @@ pub fn sync_text(row: &SyncRow) -> String {
         text.push_str(&format!("refused    {records} records by {peer}: `eqctl sync` there says why\n"));
     }
     if row.follows_health {
-        text.push_str(&format!("health     as {peer} tells it: this gateway does not probe\n"));
+        let probes = match row.probed_here {
+            0 => "this gateway sends no probes".into(),
+            own => format!("this gateway probes {} addresses and ports that {peer} does not monitor", count(own)),
+        };
+        text.push_str(&format!("health     from {peer}; {probes}\n"));
     }
     if let Some(held) = &row.held {
         text.push_str(&format!(
-            "answers    {} have waited for {peer}: {} until it knew, {} for 20 ms or until it was lost; {} did not wait\n",
+            "answers    {} SYN-ACKs held for {peer}: {} acknowledged, {} sent after 20 ms or when it was lost; {} not held\n",
             count(held.held),
             count(held.acknowledged),
             count(held.late),
-            count(held.passed),
+            count(held.not_held),
         ));
     }
     if let Some(takeover) = &row.takeover {
@@ -129,7 +133,8 @@ mod tests {
             unknown_services: Vec::new(),
             refused_there: 0,
             follows_health: false,
-            held: Some(HeldRow { held: 1_300, acknowledged: 1_290, late: 8, passed: 4 }),
+            probed_here: 0,
+            held: Some(HeldRow { held: 1_300, acknowledged: 1_290, late: 8, not_held: 4 }),
         }
     }
 
@@ -139,7 +144,7 @@ mod tests {
         assert!(text.starts_with("gateway    a at 10.255.0.1:7400: active (term 3)\n"), "{text}");
         assert!(text.contains("b at 10.255.0.2:7400: standby, connected for 12"), "{text}");
         assert!(text.contains("flows      1,234,567, in step, 2 frames behind\n"), "{text}");
-        let held = "answers    1,300 have waited for b: 1,290 until it knew, 8 for 20 ms or until it was lost; 4 did not wait\n";
+        let held = "answers    1,300 SYN-ACKs held for b: 1,290 acknowledged, 8 sent after 20 ms or when it was lost; 4 not held\n";
         assert!(text.contains(held), "{text}");
         assert!(text.contains("with 1,200 flows, all that b had told; b had been silent for 0.3s"), "{text}");
         let apart = SyncRow {
@@ -165,7 +170,10 @@ mod tests {
         assert!(text.contains("services   of b that are NOT CONFIGURED here: web2\n"), "{text}");
         assert!(text.contains("refused    3 records by b: `eqctl sync` there says why\n"), "{text}");
         let follows = sync_text(&SyncRow { follows_health: true, ..row() });
-        assert!(follows.contains("health     as b tells it: this gateway does not probe\n"), "{follows}");
+        assert!(follows.contains("health     from b; this gateway sends no probes\n"), "{follows}");
+        let mixed = sync_text(&SyncRow { follows_health: true, probed_here: 3, ..row() });
+        let probes = "health     from b; this gateway probes 3 addresses and ports that b does not monitor\n";
+        assert!(mixed.contains(probes), "{mixed}");
         let mut differs = row();
         differs.link.iter_mut().for_each(|link| (link.differs, link.in_step) = (true, false));
         let text = sync_text(&differs);

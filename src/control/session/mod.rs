@@ -330,12 +330,8 @@ impl Session {
             Request::ClearSticky { query, .. } => match named(query, engine) {
                 Err(unknown) => self.fail(unknown),
                 Ok(query) => {
-                    if let Some(pair) = pair {
-                        pair.node.clear_sticky(now, query.clone());
-                    }
-                    // As at the other gateway: who comes meanwhile stays.
-                    let query = StickyQuery { given_before: Some(now), ..query };
-                    self.task = Some(Task::Sticky(Sticky::clear(engine.begin_sticky(), query)));
+                    let order = pair.as_mut().and_then(|pair| pair.node.begin_clearing());
+                    self.task = Some(Task::Sticky(Sticky::clear(engine.begin_clearing(), query, order)));
                 }
             },
             Request::Events { after } => self.rows(ledger.event_rows(now, after).into_iter().map(Answer::Event)),

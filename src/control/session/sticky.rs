@@ -3,6 +3,7 @@
 use super::super::protocol::{Answer, ClearedRow, Done};
 use super::Floor;
 use crate::engine::{StickyQuery, StickyRow, StickyWalk};
+use crate::sync::ClearOrder;
 use std::collections::VecDeque;
 
 /// Clients looked at per call.
@@ -20,8 +21,15 @@ pub(super) struct Sticky {
 
 #[derive(Debug)]
 enum Does {
-    List { left: u64, rows: u64 },
-    Clear(ClearedRow),
+    List {
+        left: u64,
+        rows: u64,
+    },
+    Clear {
+        row: ClearedRow,
+        /// What the other gateway is to hear of at the end.
+        order: Option<ClearOrder>,
+    },
 }
 
 /// How a walk ended.
@@ -36,17 +44,21 @@ impl Sticky {
         Sticky { walk, query, does: Does::List { left: limit.unwrap_or(u64::MAX), rows: 0 } }
     }
 
-    pub(super) fn clear(walk: StickyWalk, query: StickyQuery) -> Self {
-        Sticky { walk, query, does: Does::Clear(ClearedRow::default()) }
+    pub(super) fn clear(walk: StickyWalk, query: StickyQuery, order: Option<ClearOrder>) -> Self {
+        Sticky { walk, query, does: Does::Clear { row: ClearedRow::default(), order } }
     }
 
     /// Does a bounded amount of work; returns what is left to do.
     pub(super) fn go_on(mut self, floor: &mut Floor<'_>, pending: &mut VecDeque<Answer>) -> Result<Self, End> {
         let mut found: Vec<StickyRow> = Vec::new();
-        let clear = matches!(self.does, Does::Clear(_));
-        let goes_on = floor.engine.sticky(floor.now, (&mut self.walk, &self.query), (CLIENTS, clear), &mut found);
+        let goes_on = floor.engine.sticky(floor.now, (&mut self.walk, &self.query), CLIENTS, &mut found);
         let Some(goes_on) = goes_on else {
-            return Err(End::Failed("another list of sticky clients has begun meanwhile: try again"));
+            return Err(End::Failed(match self.does {
+                Does::List { .. } => "another list of sticky clients has begun meanwhile: try again",
+                Does::Clear { .. } => {
+                    "another request to clear sticky clients has begun meanwhile, and this one is incomplete: try again"
+                }
+            }));
         };
         match &mut self.does {
             Does::List { left, rows } => {
@@ -59,11 +71,14 @@ impl Sticky {
                     return Err(End::Listed);
                 }
             }
-            Does::Clear(row) => {
+            Does::Clear { row, order } => {
                 row.clients += found.len() as u64;
                 let room = LISTED.saturating_sub(row.before.len());
                 row.before.extend(found.into_iter().take(room));
                 if !goes_on {
+                    if let Some(pair) = &mut floor.pair {
+                        pair.node.clear_sticky(*order, self.query.clone());
+                    }
                     let mut row = std::mem::take(row);
                     row.changed = row.clients > 0;
                     row.text = text(&self.query, row.clients);

@@ -1,8 +1,10 @@
+use super::super::pair::PairFacts;
 use super::*;
 use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings};
 use crate::flow::TableSettings;
 use crate::ids::{PoolId, ServerId};
 use crate::packet::{Meta, Protocol};
+use crate::sync::{Command, Node, SyncSettings};
 use serde_json::Value;
 
 const NOW: Instant = Instant::from_nanos(90_000_000_000);
@@ -446,4 +448,110 @@ fn sticky_engine(flows: u32) -> Engine {
         more_packets(&mut engine, client, 1);
     }
     engine
+}
+
+/// A gateway of a pair.
+struct Gate {
+    engine: Engine,
+    node: Node,
+    facts: PairFacts,
+}
+
+impl Gate {
+    fn new(names: [&str; 2], mut engine: Engine) -> Gate {
+        let settings = SyncSettings {
+            node: names[0].into(),
+            peer: names[1].into(),
+            key: b"shared".to_vec(),
+            instance: 1 + names[0].len() as u64,
+            fingerprint: 7,
+            learning: Duration::from_secs(20),
+        };
+        let node = Node::new(settings, NOW, &mut engine).unwrap();
+        let address = "10.255.0.1:7400".parse().unwrap();
+        let facts = PairFacts {
+            own: (names[0].into(), address),
+            peer: (names[1].into(), address),
+            connected: None,
+            connections: 0,
+            bytes: [0; 2],
+            differs: false,
+            trouble: None,
+            takeover: None,
+            latest: None,
+        };
+        Gate { engine, node, facts }
+    }
+
+    /// Takes one step of a session.
+    fn poll(&mut self, session: &mut Session, out: &mut Vec<u8>) -> Progress {
+        let mut ledger = ledger(&self.engine);
+        let pair = Some(Pairing { node: &mut self.node, facts: &mut self.facts });
+        let outside = Outside::default();
+        let (engine, ledger) = (&mut self.engine, &mut ledger);
+        session.poll_output(&mut Floor { engine, ledger, now: NOW, outside: &outside, pair }, out)
+    }
+
+    /// Runs a session until it is idle; returns its last line.
+    fn finish(&mut self, session: &mut Session) -> Value {
+        let mut out = Vec::new();
+        while self.poll(session, &mut out) != Progress::Idle {}
+        let lines = out.strip_suffix(b"\n").unwrap().split(|byte| *byte == b'\n');
+        let lines: Vec<Value> = lines.map(|line| serde_json::from_slice(line).unwrap()).collect();
+        // A row is followed by the number of rows; an error by nothing.
+        lines[lines.len().saturating_sub(2)].clone()
+    }
+}
+
+/// Lets two gateways talk until they have nothing to say.
+fn exchange(gates: &mut [Gate; 2]) {
+    for ms in 0..200 {
+        let now = NOW + Duration::from_millis(ms);
+        for from in [0, 1] {
+            let Gate { engine, node, .. } = &mut gates[from];
+            node.handle_timeout(now, engine);
+            let mut out = Vec::new();
+            node.poll_output(now, engine, &mut out);
+            let Gate { engine, node, .. } = &mut gates[1 - from];
+            node.handle_input(now, engine, &out);
+        }
+    }
+}
+
+#[test]
+fn the_other_gateway_hears_of_a_request_to_clear_sticky_clients_once_it_is_carried_out() {
+    let engine = sticky_engine(600);
+    let other = Engine::new(engine.plan().settings());
+    let mut gates = [Gate::new(["a", "bb"], engine), Gate::new(["bb", "a"], other)];
+    for (gate, nonce) in gates.iter_mut().zip([1, 2]) {
+        gate.node.connected(NOW, &mut gate.engine, [nonce; 32]);
+    }
+    exchange(&mut gates);
+    let Gate { engine, node, .. } = &mut gates[0];
+    node.command(NOW, engine, Command::Activate);
+    exchange(&mut gates);
+    let known = |gates: &mut [Gate; 2]| {
+        exchange(gates);
+        gates.each_mut().map(|gate| ask(&mut gate.engine, "{\"request\":\"sticky\"}\n").len() - 1)
+    };
+    assert_eq!(known(&mut gates), [600, 600]);
+    let begin = |gates: &mut [Gate; 2], request: &str| {
+        let mut session = session();
+        session.feed(format!("{request}\n").as_bytes());
+        (0..2).for_each(|_| _ = gates[0].poll(&mut session, &mut Vec::new()));
+        session
+    };
+    // Another one like it ends it halfway; a list does not.
+    let all = "{\"request\":\"clear-sticky\",\"all\":true}";
+    let mut first = begin(&mut gates, all);
+    let mut second = begin(&mut gates, "{\"request\":\"clear-sticky\",\"query\":{\"client\":\"100.0.2.87/32\"}}");
+    begin(&mut gates, "{\"request\":\"sticky\"}");
+    let failed = gates[0].finish(&mut first);
+    assert!(failed["error"]["message"].as_str().unwrap().contains("this one is incomplete"), "{failed}");
+    assert_eq!(gates[0].finish(&mut second)["cleared"]["clients"], 1);
+    assert_eq!(known(&mut gates), [600 - 256 - 1, 599]);
+    let mut again = begin(&mut gates, all);
+    begin(&mut gates, "{\"request\":\"sticky\"}");
+    assert_eq!(gates[0].finish(&mut again)["cleared"]["clients"], 600 - 256 - 1);
+    assert_eq!(known(&mut gates), [0, 0]);
 }

@@ -22,8 +22,18 @@ pub(in crate::engine) struct Guest {
     pub port: Option<u16>,
 }
 
-/// Most bytes of the name of a pool and of a server, as in a configuration.
+/// Most bytes of the name of a service or pool, and of a server, as in a configuration.
 const MOST_NAME: [usize; 2] = [64, 128];
+
+/// Returns whether a service or pool of a configuration could have this name: any other one must not reach a log or a terminal.
+pub(in crate::engine) fn is_name(text: &str) -> bool {
+    fits(text, MOST_NAME[0])
+}
+
+fn fits(text: &str, most: usize) -> bool {
+    let of_names = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte);
+    (1..=most).contains(&text.len()) && text.bytes().all(of_names)
+}
 
 impl Guest {
     /// Returns none if no server of a configuration has such a name: it would be shown, and kept.
@@ -32,11 +42,7 @@ impl Guest {
         addresses: [Option<IpAddr>; 2],
         port: Option<u16>,
     ) -> Option<Self> {
-        let fits = |text: &str, most| {
-            let of_names = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte);
-            (1..=most).contains(&text.len()) && text.bytes().all(of_names)
-        };
-        if !fits(pool, MOST_NAME[0]) || !fits(name, MOST_NAME[1]) {
+        if !is_name(pool) || !fits(name, MOST_NAME[1]) {
             return None;
         }
         let mut guest = Guest { pool: pool.into(), name: name.into(), v4: None, v6: None, port };

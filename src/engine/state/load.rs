@@ -257,7 +257,7 @@ impl Engine {
             kind::SERVICE => {
                 let named = Named::read(fields, skipped)?;
                 let found = names.service(named.name);
-                if let Some(guests) = guests.as_mut().filter(|_| found.is_none() && !named.name.is_empty()) {
+                if let Some(guests) = guests.as_mut().filter(|_| found.is_none()) {
                     guests.note_service(named.name);
                 }
                 numbers.services.insert(named.number, found);

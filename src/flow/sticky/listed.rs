@@ -1,7 +1,7 @@
 //! Sticky slots as an operator sees and clears them, a few at a time.
 
 use super::super::clients::Walker;
-use super::{Slot, Slots, Sticky};
+use super::{Slot, Slots, Sticky, Ticket, Tickets};
 use crate::time::Instant;
 use std::net::IpAddr;
 
@@ -18,18 +18,62 @@ pub struct ListedSlot {
     pub ends: Option<Instant>,
 }
 
+/// Who looks at all sticky slots; each has one walk at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lister {
+    /// An operator who lists them.
+    List,
+    /// An operator who has clients forgotten.
+    Clear,
+    /// The same at the other gateway of a pair.
+    Order,
+}
+
+impl Lister {
+    /// The number of variants.
+    pub const COUNT: usize = 3;
+}
+
+impl From<Lister> for Walker {
+    fn from(who: Lister) -> Walker {
+        match who {
+            Lister::List => Walker::List,
+            Lister::Clear => Walker::Clear,
+            Lister::Order => Walker::Order,
+        }
+    }
+}
+
+/// A moment in the order in which clients were given their servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StickyMark(Ticket);
+
+impl Tickets {
+    /// Returns this moment.
+    pub fn mark(&self) -> StickyMark {
+        StickyMark(self.0)
+    }
+}
+
+impl ListedSlot {
+    /// Returns whether the client was given its server until then.
+    pub fn was_given_by(&self, mark: StickyMark) -> bool {
+        mark.0.wrapping_sub(self.slot.ticket) <= Ticket::MAX / 2
+    }
+}
+
 impl Sticky {
-    /// Begins a list, which [`Sticky::list`] goes on with; one that is under way ends.
-    pub fn begin_list(&mut self) {
-        self.proven.clients.begin_walk(Walker::List);
-        self.asking.clients.begin_walk(Walker::List);
+    /// Begins a walk, which [`Sticky::list`] goes on with; one for the same purpose that is under way ends.
+    pub fn begin_list(&mut self, who: Lister) {
+        self.proven.clients.begin_walk(who.into());
+        self.asking.clients.begin_walk(who.into());
     }
 
     /// Passes up to `most` slots to `take`; returns how many: none at the end.
-    pub fn list(&mut self, most: usize, mut take: impl FnMut(ListedSlot)) -> usize {
+    pub fn list(&mut self, who: Lister, most: usize, mut take: impl FnMut(ListedSlot)) -> usize {
         let mut pass = |slots: &mut Slots, most, proven| {
             let idle_time = slots.idle_time;
-            slots.clients.walk(Walker::List, most, |client, slot| {
+            slots.clients.walk(who.into(), most, |client, slot| {
                 let ends = (slot.flows == 0).then(|| slot.since + idle_time);
                 take(ListedSlot { client, proven, slot: *slot, ends });
             })

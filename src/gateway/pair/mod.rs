@@ -448,7 +448,10 @@ impl Pair {
             let level = match &event {
                 Event::Close(_) if self.facts.connected.is_none() && self.is_quiet(now) => log::Level::Debug,
                 Event::Close(_) | Event::Ready { whole: false } | Event::Differs { .. } => log::Level::Warn,
-                Event::Connected { differs: true, .. } | Event::Refuses { .. } | Event::NotTold => log::Level::Warn,
+                Event::Connected { differs: true, .. } | Event::Refuses { .. } | Event::ClearDropped => {
+                    log::Level::Warn
+                }
+                Event::Follows { on: true, own: 1.. } => log::Level::Warn,
                 _ => log::Level::Info,
             };
             log::log!(level, "sync: {event}");

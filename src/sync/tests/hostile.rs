@@ -140,6 +140,34 @@ fn a_hostile_peer_makes_nothing_grow() {
     assert!(sent < 200_000, "{sent} bytes");
 }
 
+#[test]
+fn names_that_no_service_has_reach_no_log() {
+    let mut gate = Gate::new(at(0), CONFIG, settings(0));
+    let greeting = greet(&mut gate, at(0), b"shared", &hello());
+    assert_eq!(closes(&mut gate, at(0), &greeting), None);
+    let mut other = Gate::new(at(0), CONFIG, settings(1));
+    other.command(at(0), Command::Activate);
+    (0..2).for_each(|n| _ = open(&mut other, at(0), n, address(LISTEN[usize::from(n)])));
+    let mut giving = other.engine.begin_giving(at(0));
+    let mut names = Vec::new();
+    while !other.engine.has_named(&giving) {
+        other.engine.give_names(&mut giving, at(0), 100, &mut names);
+    }
+    for (name, forged) in [(&b"full"[..], &b"f\n\x1bl"[..]), (b"sticky", b"other1")] {
+        let place = names.windows(name.len()).position(|window| window == name).expect("a service");
+        names[place..place + name.len()].copy_from_slice(forged);
+    }
+    let mut put = vec![1];
+    other.engine.give_flow(&mut giving, at(0), 1, &mut put);
+    gate.node.handle_input(at(0), &mut gate.engine, &frame_of(1, Kind::Names, 3, &names));
+    gate.node.handle_input(at(0), &mut gate.engine, &frame_of(1, Kind::Put, 4, &put));
+    gate.run(at(0));
+    let refuses = |event: &&Event| matches!(event, Event::Refuses { .. });
+    let said = gate.events.iter().find(refuses).expect("it is refused").to_string();
+    assert!(said.ends_with("services that are not configured here: other1"), "{said:?}");
+    assert_eq!(gate.node.refusals().services, ["other1"]);
+}
+
 /// A frame with a term of the sender's choice.
 fn frame_of(term: u64, kind: Kind, seq: u64, body: &[u8]) -> Vec<u8> {
     let header = Header { version: VERSION, kind: kind.number(), len: body.len() as u16, term, seq };

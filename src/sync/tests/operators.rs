@@ -28,8 +28,9 @@ fn stuck(gate: &mut Gate, now: Instant) -> Vec<(String, String)> {
 
 /// Lists sticky clients that match, or forgets them.
 fn clear(gate: &mut Gate, now: Instant, query: &StickyQuery, clears: bool) -> Vec<(String, String)> {
-    let (mut walk, mut rows) = (gate.engine.begin_sticky(), Vec::new());
-    while gate.engine.sticky(now, (&mut walk, query), (64, clears), &mut rows) == Some(true) {}
+    let mut walk = if clears { gate.engine.begin_clearing() } else { gate.engine.begin_sticky() };
+    let mut rows = Vec::new();
+    while gate.engine.sticky(now, (&mut walk, query), 64, &mut rows) == Some(true) {}
     let mut rows: Vec<_> = rows.into_iter().filter(|row| row.proven).map(|row| (row.client, row.server)).collect();
     rows.sort();
     rows
@@ -39,8 +40,9 @@ fn clear(gate: &mut Gate, now: Instant, query: &StickyQuery, clears: bool) -> Ve
 fn order(pair: &mut Pair, n: u8) {
     let client = Some(format!("198.51.100.{n}/32").parse().unwrap());
     let (now, query) = (pair.now(), StickyQuery { client, ..StickyQuery::default() });
+    let begun = pair.gates[0].node.begin_clearing();
     assert_eq!(clear(&mut pair.gates[0], now, &query, true).len(), 1);
-    pair.gates[0].node.clear_sticky(now, query);
+    pair.gates[0].node.clear_sticky(begun, query);
 }
 
 #[test]
@@ -71,10 +73,103 @@ fn the_standby_forgets_sticky_clients_that_an_operator_clears() {
     pair.run(500);
     assert_eq!(both(&mut pair), ["198.51.100.2", "198.51.100.3", "198.51.100.4"]);
     // Only the active one's orders count.
-    pair.gates[1].node.clear_sticky(pair.now(), StickyQuery::default());
+    let begun = pair.gates[1].node.begin_clearing();
+    assert_eq!(begun, None);
+    pair.gates[1].node.clear_sticky(begun, StickyQuery::default());
     pair.run(200);
     assert_eq!(both(&mut pair).len(), 3);
     assert!(pair.bytes_of(Kind::Clear) > 0);
+}
+
+/// Clients, by the last number of their addresses.
+fn numbers(of: &[(String, String)]) -> Vec<u8> {
+    let number = |client: &String| client.rsplit('.').next().unwrap().parse().unwrap();
+    let mut all: Vec<u8> = of.iter().map(|(client, _)| number(client)).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn the_standby_forgets_who_came_before_an_order_and_no_other_however_late_it_reads() {
+    let mut pair = Pair::new();
+    let mut sent = Vec::new();
+    let mut then = |pair: &mut Pair, ms, what: &dyn Fn(&mut Pair)| {
+        pair.ms += ms;
+        what(pair);
+        pair.ms += 10;
+        let now = pair.now();
+        pair.gates[0].run(now);
+        sent.extend(pair.gates[0].output(now));
+    };
+    let comes = |n| {
+        move |pair: &mut Pair| {
+            let now = pair.now();
+            opens(&mut pair.gates[0], now, of(n, 1000));
+        }
+    };
+    // 1 comes, and is told; then the order begins at once, and is carried out seconds later; 2 comes meanwhile, and 3 after it.
+    then(&mut pair, 0, &comes(1));
+    let begun = std::cell::Cell::new(None);
+    let query = StickyQuery::default();
+    then(&mut pair, 20, &|pair| begun.set(pair.gates[0].node.begin_clearing()));
+    let mut walk = pair.gates[0].engine.begin_clearing();
+    then(&mut pair, 20, &comes(2));
+    pair.ms += 2000;
+    let (mut rows, now) = (Vec::new(), pair.now());
+    while pair.gates[0].engine.sticky(now, (&mut walk, &query), 64, &mut rows) == Some(true) {}
+    assert_eq!(rows.iter().filter(|row| row.proven).count(), 1);
+    then(&mut pair, 20, &|pair| pair.gates[0].node.clear_sticky(begun.get(), query.clone()));
+    then(&mut pair, 20, &comes(3));
+    // The standby reads all of it at once, the latest after the earliest in no time.
+    let now = pair.now();
+    let Gate { engine, node, .. } = &mut pair.gates[1];
+    node.handle_input(now, engine, &sent);
+    pair.run(500);
+    let now = pair.now();
+    let both = [0, 1].map(|n| stuck(&mut pair.gates[n], now)).map(|of| numbers(&of));
+    assert_eq!(both, [vec![2, 3], vec![2, 3]]);
+}
+
+#[test]
+fn orders_wait_until_they_are_carried_out_and_one_that_is_dropped_is_reported() {
+    let mut pair = Pair::new();
+    let now = pair.now();
+    (1..=100).for_each(|n| _ = opens(&mut pair.gates[0], now, of(n, 1000)));
+    pair.run(100);
+    let now = pair.now();
+    assert_eq!(stuck(&mut pair.gates[1], now).len(), 100);
+    // The standby reads and acknowledges, and finds no time to carry anything out.
+    for n in 1..=80 {
+        order(&mut pair, n);
+        let now = pair.now();
+        for from in [0, 1] {
+            let out = pair.gates[from].output(now);
+            let Gate { engine, node, .. } = &mut pair.gates[1 - from];
+            node.handle_input(now, engine, &out);
+        }
+    }
+    // Another connection: what is known to be carried out is not told again, and the rest is.
+    pair.disconnect();
+    pair.connect();
+    pair.run(1000);
+    pair.disconnect();
+    (81..=90).for_each(|n| order(&mut pair, n));
+    pair.connect();
+    pair.run(1000);
+    let dropped = pair.gates[0].events.iter().filter(|event| **event == Event::ClearDropped).count();
+    assert_eq!(dropped, 16);
+    let now = pair.now();
+    let (one, two) = (stuck(&mut pair.gates[0], now), stuck(&mut pair.gates[1], now));
+    assert_eq!(numbers(&one), (91..=100).collect::<Vec<u8>>());
+    let left = numbers(&two).into_iter().filter(|n| *n <= 90).count();
+    assert!(left <= dropped, "{left} clients are left of {dropped} orders");
+    assert!(numbers(&one).iter().all(|n| numbers(&two).contains(n)));
+    // Nothing is told any more.
+    let before = pair.bytes_of(Kind::Clear);
+    pair.disconnect();
+    pair.connect();
+    pair.run(1000);
+    assert_eq!(pair.bytes_of(Kind::Clear), before);
 }
 
 #[test]
@@ -148,11 +243,15 @@ const MONITOR: &str =
 
 /// Two gateways with monitors, of which the second one takes the servers' health from the first.
 fn monitored() -> Pair {
+    monitored_by([MONITOR; 2])
+}
+
+fn monitored_by(monitors: [&str; 2]) -> Pair {
     let (pools, nat) = CONFIG.split_at(CONFIG.find("[[nat-pool]]").unwrap());
     let probes = "seed = 1\n[gateway]\nprobe-address = \"203.0.113.1\"\n";
-    let text = format!("{}{MONITOR}{nat}", pools.replace("seed = 1\n", probes));
-    let mut pair =
-        Pair { gates: [0, 1].map(|n| Gate::new(at(0), &text, settings(n))), ms: 0, bytes: 0, by_kind: [0; 256] };
+    let text = monitors.map(|monitors| format!("{}{monitors}{nat}", pools.replace("seed = 1\n", probes)));
+    let gates = [0, 1].map(|n| Gate::new(at(0), &text[n], settings(n)));
+    let mut pair = Pair { gates, ms: 0, bytes: 0, by_kind: [0; 256] };
     let now = pair.now();
     let Gate { engine, node, .. } = &mut pair.gates[1];
     node.follow_health(now, engine, true);
@@ -210,14 +309,15 @@ fn a_standby_that_follows_the_active_ones_health_probes_nothing_and_nothing_flap
     // Nobody answers the second one: the answers take the way through the first.
     probed(&mut pair, 6000, [&[1, 2], &[]]);
     assert_eq!((up(&pair.gates[0]), up(&pair.gates[1])), (vec![1, 2], vec![1, 2]));
-    assert!(pair.gates[1].engine.monitors_rest() && pair.gates[1].events.contains(&Event::Follows { on: true }));
+    assert!(pair.gates[1].engine.follows_verdicts());
+    assert!(pair.gates[1].events.contains(&Event::Follows { on: true, own: 0 }));
     let sent = probed(&mut pair, 5000, [&[1, 3], &[]]);
     assert!(sent[0] >= 9 && sent[1] == 0, "{sent:?}");
     assert_eq!((up(&pair.gates[0]), up(&pair.gates[1])), (vec![1, 3], vec![1, 3]));
     // The peer is lost: probes begin within an interval, and what holds is what it said until they fail.
     pair.disconnect();
     let sent = probed(&mut pair, 1000, [&[], &[1, 3]]);
-    assert!(sent[1] >= 3 && !pair.gates[1].engine.monitors_rest(), "{sent:?}");
+    assert!(sent[1] >= 3 && !pair.gates[1].engine.follows_verdicts(), "{sent:?}");
     assert_eq!(up(&pair.gates[1]), [1, 3]);
     probed(&mut pair, 5000, [&[], &[2, 3]]);
     assert_eq!(up(&pair.gates[1]), [2, 3], "it judges by itself");
@@ -238,4 +338,73 @@ fn a_standby_that_follows_the_active_ones_health_probes_nothing_and_nothing_flap
     pair.gates[1].command(now, Command::StandBy);
     probed(&mut pair, 1000, [&[1], &[1, 2]]);
     assert_eq!(up(&pair.gates[1]), [1], "what it knew of the time before does not count");
+}
+
+/// Has a gateway take the servers' health from the active one.
+fn follows(pair: &mut Pair, n: usize) {
+    let now = pair.now();
+    let Gate { engine, node, .. } = &mut pair.gates[n];
+    node.follow_health(now, engine, true);
+}
+
+#[test]
+fn after_a_planned_switch_the_former_active_gateway_follows_though_it_was_told_before_it_stood_by() {
+    let mut pair = monitored();
+    follows(&mut pair, 0);
+    let now = pair.now();
+    pair.gates[0].command(now, Command::Activate);
+    pair.gates[1].command(now, Command::StandBy);
+    probed(&mut pair, 6000, [&[1, 2], &[]]);
+    assert_eq!((up(&pair.gates[0]), up(&pair.gates[1])), (vec![1, 2], vec![1, 2]));
+    pair.gates[0].command(pair.now(), Command::Yield);
+    probed(&mut pair, 100, [&[1, 2], &[]]);
+    pair.gates[1].command(pair.now(), Command::Activate);
+    probed(&mut pair, 100, [&[], &[1, 2]]);
+    pair.gates[0].command(pair.now(), Command::StandBy);
+    probed(&mut pair, 100, [&[], &[1, 2]]);
+    // Nobody answers the first one any more.
+    let sent = probed(&mut pair, 10_000, [&[], &[1, 2]]);
+    assert!(sent[0] == 0 && sent[1] > 0, "{sent:?}");
+    assert_eq!((up(&pair.gates[0]), up(&pair.gates[1])), (vec![1, 2], vec![1, 2]));
+    probed(&mut pair, 10_000, [&[], &[1, 2, 3]]);
+    assert_eq!((up(&pair.gates[0]), up(&pair.gates[1])), (vec![1, 2, 3], vec![1, 2, 3]));
+    // A standby that is active for a moment, while the other one stays so.
+    pair.gates[0].command(pair.now(), Command::Activate);
+    pair.run(20);
+    pair.gates[0].command(pair.now(), Command::StandBy);
+    probed(&mut pair, 10_000, [&[], &[1, 3]]);
+    assert_eq!((up(&pair.gates[0]), up(&pair.gates[1])), (vec![1, 3], vec![1, 3]));
+}
+
+#[test]
+fn a_standby_that_follows_probes_what_the_active_gateway_does_not_monitor_and_says_so() {
+    let second = MONITOR.replace("ping", "more");
+    let mut pair = monitored_by([MONITOR, &format!("{MONITOR}{second}")]);
+    let now = pair.now();
+    pair.gates[0].command(now, Command::Activate);
+    pair.gates[1].command(now, Command::StandBy);
+    probed(&mut pair, 6000, [&[1, 2], &[2, 3]]);
+    let event = Event::Follows { on: true, own: 3 };
+    assert!(pair.gates[1].events.contains(&event), "{:?}", pair.gates[1].events);
+    assert!(event.to_string().contains("except for 3 addresses and ports"), "{event}");
+    let sent = probed(&mut pair, 5000, [&[1, 2], &[2, 3]]);
+    assert!((12..=18).contains(&sent[1]), "{sent:?}: each server once a second");
+    // A server is up if both monitors say so.
+    let both = |pair: &Pair| up(&pair.gates[1]);
+    assert_eq!((up(&pair.gates[0]), both(&pair)), (vec![1, 2], vec![2, 2]));
+    probed(&mut pair, 5000, [&[1, 3], &[2, 3]]);
+    assert_eq!((up(&pair.gates[0]), both(&pair)), (vec![1, 3], vec![3, 3]));
+    // What the active one tells of the first monitor does not overrule the second.
+    for answers in [[2, 3].as_slice(), &[1, 2, 3], &[1, 3]] {
+        probed(&mut pair, 5000, [answers, &[2, 3]]);
+        let of_both = answers.iter().filter(|n| **n != 1).flat_map(|n| [*n, *n]);
+        assert_eq!((up(&pair.gates[0]), both(&pair)), (answers.to_vec(), of_both.collect()));
+    }
+    // The active one gets the monitor, too.
+    let monitored = monitored_by([&format!("{MONITOR}{second}"); 2]).gates[0].engine.plan().settings().clone();
+    let now = pair.now();
+    pair.gates[0].engine.reload(now, &monitored, Removed::Drain);
+    probed(&mut pair, 5000, [&[1, 3], &[]]);
+    assert_eq!((up(&pair.gates[0]), both(&pair)), (vec![1, 1, 3, 3], vec![1, 1, 3, 3]));
+    assert!(pair.gates[1].events.contains(&Event::Follows { on: true, own: 0 }));
 }

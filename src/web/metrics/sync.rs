@@ -45,7 +45,7 @@ pub(super) fn sync(row: Option<&SyncRow>, out: &mut Out<'_>) -> fmt::Result {
         let end = |end, count| ([end, row.peer.as_str()], count);
         let held = row.held.into_iter();
         held.flat_map(move |held| {
-            [end("acknowledged", held.acknowledged), end("late", held.late), end("passed", held.passed)]
+            [end("acknowledged", held.acknowledged), end("late", held.late), end("not-held", held.not_held)]
         })
     });
     out.counters(

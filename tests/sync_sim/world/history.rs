@@ -30,6 +30,9 @@ impl World {
     fn end(&mut self) -> Result<Counts, String> {
         self.heal();
         self.finish(15_000, 0, true)?;
+        // Whatever has become of earlier orders.
+        let active = usize::from(self.is_active(1));
+        (0..self.sides.len().min(3)).for_each(|client| self.clear(active, client));
         // What is under way arrives.
         for talk in &mut self.ends.talks {
             talk.next = talk.next.max(self.t + 6_000);
@@ -129,16 +132,20 @@ impl World {
         }
     }
 
-    /// An operator has a gateway forget a sticky client, if it is active.
+    /// An operator has a gateway forget some sticky client, if it is active.
     fn clear_one(&mut self, at: usize) {
-        let (now, is_meant) = (self.now(at), self.is_up(at) && self.is_active(at));
         let client = self.rng.below(self.sides.len() as u64) as usize;
+        self.clear(at, client);
+    }
+
+    fn clear(&mut self, at: usize, client: usize) {
+        let (now, is_meant) = (self.now(at), self.is_up(at) && self.is_active(at));
         let Some(Running { engine, node, .. }) = self.gates[at].running.as_mut().filter(|_| is_meant) else { return };
         let net = Ipv4Net::new(Ends::address(client), 32).unwrap();
         let query = StickyQuery { client: Some(net.into()), ..StickyQuery::default() };
-        let mut walk = engine.begin_sticky();
-        while engine.sticky(now, (&mut walk, &query), (64, true), &mut Vec::new()) == Some(true) {}
-        node.clear_sticky(now, query);
+        let (order, mut walk) = (node.begin_clearing(), engine.begin_clearing());
+        while engine.sticky(now, (&mut walk, &query), 64, &mut Vec::new()) == Some(true) {}
+        node.clear_sticky(order, query);
         self.say(|| format!("an operator has gateway {at} forget the server of client {client}"));
         self.ends.cleared(self.t, client);
     }
@@ -148,18 +155,20 @@ impl World {
         let now = self.now(at);
         let Some(Running { engine, .. }) = &mut self.gates[at].running else { return BTreeMap::new() };
         let (mut walk, mut rows) = (engine.begin_sticky(), Vec::new());
-        while engine.sticky(now, (&mut walk, &StickyQuery::default()), (64, false), &mut rows) == Some(true) {}
+        while engine.sticky(now, (&mut walk, &StickyQuery::default()), 64, &mut rows) == Some(true) {}
         rows.into_iter().filter(|row| row.proven).map(|row| (row.client, row.server)).collect()
     }
 
     /// What the standby knows of sticky clients that is not so; none if nothing is.
     fn stuck_otherwise(&mut self) -> Option<String> {
-        if self.was_split {
-            return None;
-        }
         let active = usize::from(self.is_active(1));
-        let [own, other] = [active, 1 - active].map(|at| self.stuck(at));
+        let [mut own, other] = [active, 1 - active].map(|at| self.stuck(at));
+        if self.was_split {
+            own.clear();
+        }
         let differs = own.iter().find(|(client, server)| other.get(*client) != Some(server));
+        self.ends.counts.stuck += own.len() as u64;
+        self.ends.counts.forgotten += self.ends.forgotten.len() as u64;
         let forgotten = self.ends.forgotten.iter().map(|client| Ends::address(*client).to_string());
         let left = forgotten.filter(|client| other.contains_key(client)).collect::<Vec<_>>();
         match (differs, left.is_empty()) {

@@ -1,6 +1,6 @@
 //! Servers that a peer names and this configuration does not have: the first flow of one of them gives all of them slots.
 
-use super::super::super::plan::{Guest, MOST_GUESTS};
+use super::super::super::plan::{Guest, MOST_GUESTS, is_name};
 use super::super::super::reload::Removed;
 use super::super::super::{Engine, Succession};
 use super::super::record::ServerRecord;
@@ -39,9 +39,9 @@ impl Guests {
         }
     }
 
-    /// Notes a service that is not here: its flows cannot be either.
+    /// Notes a service that is not here: its flows cannot be either. With a name that no service has, it is left out.
     pub(super) fn note_service(&mut self, name: &str) {
-        if self.services.len() < MOST_SERVICES {
+        if self.services.len() < MOST_SERVICES && is_name(name) {
             self.services.push(name.to_owned());
         }
     }

@@ -29,7 +29,7 @@ pub struct Mark {
 }
 
 /// Bytes of verdicts after which the rest waits for the next call.
-const MOST_VERDICTS: usize = 40_000;
+const MOST_VERDICTS: usize = 16_000;
 
 /// Which verdicts of monitors a peer has been told.
 #[derive(Debug, Default)]
@@ -40,6 +40,8 @@ pub struct GivingHealth {
     /// The number of changes when the pass began that is under way, and the next position.
     seen: u64,
     at: usize,
+    /// Whether the first pass is over.
+    is_whole: bool,
 }
 
 /// What has been named to a peer, and how far clients and ports without flows have been given to it.
@@ -158,12 +160,14 @@ impl Engine {
     }
 
     /// Writes verdicts of monitors that the peer has not been told to `out`, looking at `most` of them. Names must have been
-    /// given.
-    pub fn give_health(&self, giving: &mut GivingHealth, now: Instant, most: usize, out: &mut Vec<u8>) {
+    /// given. Returns whether with these the telling of all verdicts begins, and whether it ends: at first, and under each new
+    /// plan.
+    pub fn give_health(&self, giving: &mut GivingHealth, now: Instant, most: usize, out: &mut Vec<u8>) -> [bool; 2] {
         let (count, changes) = (self.monitors.verdict_count(), self.monitors.changes());
-        if giving.plan.as_ref().is_none_or(|plan| !Arc::ptr_eq(plan, &self.plan)) {
+        let is_first = giving.plan.as_ref().is_none_or(|plan| !Arc::ptr_eq(plan, &self.plan));
+        if is_first {
             let plan = Some(Arc::clone(&self.plan));
-            *giving = GivingHealth { told: vec![0; count], plan, seen: changes, at: 0 };
+            *giving = GivingHealth { told: vec![0; count], plan, seen: changes, at: 0, is_whole: false };
         } else if giving.at == count && giving.seen != changes {
             (giving.seen, giving.at) = (changes, 0);
         }
@@ -181,6 +185,9 @@ impl Engine {
             }
             giving.at += 1;
         }
+        let is_last = giving.at == count && !giving.is_whole;
+        giving.is_whole |= is_last;
+        [is_first, is_last]
     }
 
     /// Begins to give clients and ports without flows.
