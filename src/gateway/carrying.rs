@@ -102,7 +102,7 @@ impl Carrying {
     /// Does what is to do; to be called after packets were handled. `may` is whether anything may be carried, and `is_drained`
     /// whether no packet is in the device.
     pub(super) fn work(&mut self, engine: &mut Engine, now: Instant, (may, is_drained): (bool, bool)) {
-        if std::mem::take(&mut self.is_stale) {
+        if std::mem::take(&mut self.is_stale) && self.rests_until < Instant::FAR {
             match self.look_at_devices() {
                 Ok(None) => {}
                 Ok(Some(error)) => log::warn!("shortcut: packets of a device go through the gateway's: {error}"),
@@ -164,6 +164,7 @@ impl Carrying {
             // Whatever happens to it, its packets must not go on.
             log::error!("shortcut: cannot remove a flow, so nothing is carried any more: {error}");
             self.attached.clear();
+            self.rests_until = Instant::FAR;
         }
         let (seen, report) = self.shortcut.report(now, place);
         engine.left(now, place, seen, &report);
