@@ -82,7 +82,9 @@ impl Node {
         out.append(&mut link.ready);
         if link.proved {
             self.book.harvest(engine);
+            let before = out.len();
             self.give(now, engine, &mut link, out);
+            link.has_more = out.len() - before >= ROOM;
         }
         self.link = Some(link);
     }

@@ -154,6 +154,8 @@ pub(super) struct Link {
     pub told_all_health: bool,
     pub digest_now: bool,
     pub next_flush: Instant,
+    /// Whether the last call had no room for all that there is to say.
+    pub has_more: bool,
     pub next_touch: Instant,
     pub next_digest: Instant,
     pub next_ack: Instant,
@@ -208,6 +210,7 @@ impl Link {
             told_all_health: false,
             digest_now: false,
             next_flush: now,
+            has_more: false,
             next_touch: now,
             next_digest: now,
             next_ack: now,

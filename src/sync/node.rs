@@ -393,7 +393,8 @@ impl Node {
             if link.sweep.is_some() || !is_blocked && is_waiting {
                 return now;
             }
-            let gives = self.role.is_active() && link.proved && !is_blocked;
+            // One that is not active has a pass of its own to give, too.
+            let gives = (self.role.is_active() || link.bulk.is_some() || link.has_more) && link.proved && !is_blocked;
             if gives { link.next_flush.max(now).min(now + TICK) } else { now + TICK }
         });
         let alone = (self.role.is_active() && self.link.is_none()).then(|| now + Duration::from_secs(1));
