@@ -199,6 +199,55 @@ fn a_connection_in_place_of_another_is_closed_in_vain_by_who_knows_no_number_of_
 }
 
 #[test]
+fn a_connection_at_once_after_one_in_place_of_another_is_established() {
+    for ends_by_reset in [false, true] {
+        let mut scene = Scene::new();
+        let own = scene.server;
+        let client = |seq| tcp(CLIENT, 4000, VIP, 80, seq);
+        let server = |seq| tcp([10, 0, 2, own], 8080, CLIENT, 4000, seq);
+        assert_eq!(scene.syn(5000, 0x7000_0000), own);
+        scene.answers(5000, bytes(server(0x9000_0000).syn().ack(0x7000_0001), b""));
+        scene.client(5000, bytes(client(0x7000_0001).ack(0x9000_0001), b"data"));
+        if ends_by_reset {
+            scene.client(5010, bytes(client(0x7000_0005).rst(), b""));
+        } else {
+            scene.client(5010, bytes(client(0x7000_0005).fin().ack(0x9000_0001), b""));
+            scene.answers(5010, bytes(server(0x9000_0001).fin().ack(0x7000_0006), b""));
+            scene.client(5010, bytes(client(0x7000_0006).ack(0x9000_0002), b""));
+        }
+        let over = if ends_by_reset { TimeoutState::Reset } else { TimeoutState::Closing };
+        assert_eq!(first_flow(&scene.engine).state, over);
+        // Its port is used again before anybody can tell whether the connection before the last one lives.
+        assert_eq!(scene.syn(5100, 0x7000_8000), own);
+        scene.answers(5100, bytes(server(0xa000_0000).syn().ack(0x7000_8001), b""));
+        scene.client(5100, bytes(client(0x7000_8001).ack(0xa000_0001), b""));
+        assert_eq!(first_flow(&scene.engine).state, TimeoutState::Established, "{ends_by_reset}");
+        let later = 5100 + 600_000;
+        while scene.engine.poll_timeout().is_some_and(|due| due <= ms(later)) {
+            scene.engine.handle_timeout(ms(later));
+        }
+        assert_eq!(scene.client(later, bytes(client(0x7000_8001).ack(0xa000_0001), b"data")), own);
+        assert_eq!(scene.sent(later), 0, "no reset");
+    }
+}
+
+#[test]
+fn a_connection_in_place_of_another_that_was_closed_is_not_lost_to_who_knows_no_number_of_either() {
+    let mut scene = Scene::new();
+    let own = scene.server;
+    let forged = |seq| tcp([10, 0, 2, own], 8080, CLIENT, 4000, seq);
+    assert_eq!(scene.syn(5000, 0x7000_0000), own);
+    scene.answers(5000, bytes(forged(0x9000_0000).syn().ack(0x7000_0001), b""));
+    scene.client(5000, bytes(tcp(CLIENT, 4000, VIP, 80, 0x7000_0001).fin().ack(0x9000_0001), b""));
+    scene.answers(5000, bytes(forged(0x9000_0001).fin().ack(0x7000_0002), b""));
+    // He opens another one on top of that.
+    assert_eq!(scene.syn(5000, 0x7100_0000), own);
+    scene.answers(5000, bytes(forged(0xa000_0000).syn().ack(0x7100_0001), b""));
+    scene.client(5000, bytes(tcp(CLIENT, 4000, VIP, 80, 0x7100_0001).ack(0xa000_0001), b""));
+    scene.lives_on(5010);
+}
+
+#[test]
 fn a_refusal_does_not_hand_the_return_key_of_a_connection_to_another_service_address() {
     let mut settings = settings(1, 100);
     let mut listen = settings.services[0].listen[0];

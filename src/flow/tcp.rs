@@ -464,13 +464,18 @@ impl Ends {
             // RFC 5961, 4: the end replies with a challenge ACK, and that is what keeps the flow alive.
             _ => {
                 if side == 0 && !segment.flags.ack() {
-                    self.seen |= ASKED;
-                    if self.seen & OPENED != 0 {
-                        self.early = segment.end() as u16;
-                    }
+                    self.asked(segment);
                 }
                 Tracked::Pass
             }
+        }
+    }
+
+    /// Records that the client has sent a SYN for another connection, which reaches the server.
+    pub(super) fn asked(&mut self, segment: &Segment) {
+        self.seen |= ASKED;
+        if self.seen & OPENED != 0 {
+            self.early = segment.end() as u16;
         }
     }
 
@@ -513,7 +518,8 @@ impl Ends {
     /// Learns the numbers of a SYN that the server has accepted although an earlier connection of the client is known
     /// here. An established flow stays established: only the server knows whether it still is. One that was not silent
     /// before the SYN keeps its numbers, as a server that knows it may have had no challenge ACK left for the SYN, and
-    /// anybody may have answered in its name.
+    /// anybody may have answered in its name. One that was closed or reset by whoever may know none of its numbers is
+    /// established again, as either connection may live.
     fn on_new_answer(&mut self, state: TimeoutState, segment: &Segment) -> Tracked {
         let behind = |next: u32, number: u32| next.wrapping_sub(number) <= AHEAD;
         let established = state == TimeoutState::Established;
@@ -521,10 +527,15 @@ impl Ends {
         if established && (!self.is_doubted() || repeats()) {
             return Tracked::Pass;
         }
-        let seen = syn(0) | syn(1) | has_acked(1) | if established { OPENED | REPLACED } else { 0 };
+        let may_live = established || self.is_reset_doubtful();
+        let seen = syn(0) | syn(1) | has_acked(1) | if may_live { OPENED | REPLACED } else { 0 };
         *self = Ends { next: [segment.ack, 0], acked: [0, segment.ack], seen, early: 0 };
         self.on_servers_syn(segment);
-        if established { Tracked::Pass } else { Tracked::Refresh(TimeoutState::Opening) }
+        match (established, may_live) {
+            (true, _) => Tracked::Pass,
+            (_, true) => Tracked::Refresh(TimeoutState::Established),
+            _ => Tracked::Refresh(TimeoutState::Opening),
+        }
     }
 
     /// Records how much the server has sent before the client's first acknowledgement.

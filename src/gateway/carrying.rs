@@ -44,6 +44,7 @@ pub(super) struct Carrying {
     /// By place: the packets that were reported of the flow there, if there is one.
     reported: Vec<Option<u64>>,
     count: usize,
+    /// Whether the engine offers flows.
     is_open: bool,
     /// Since when a flow waits.
     waits: Option<Instant>,
@@ -66,7 +67,7 @@ impl Carrying {
             is_stale: false,
             reported: vec![None; MOST_FLOWS as usize],
             count: 0,
-            is_open: false,
+            is_open: true,
             waits: None,
             rests_until: Instant::ZERO,
             next: 0,
@@ -76,6 +77,11 @@ impl Carrying {
             Some(error) => Err(error),
             None => Ok(carrying),
         }
+    }
+
+    /// Makes an engine offer flows.
+    pub(super) fn ask(engine: &mut Engine) {
+        engine.offer_paths(MOST_FLOWS);
     }
 
     /// Takes note that devices may have come or gone.
@@ -104,7 +110,7 @@ impl Carrying {
     /// Does what is to do; to be called after packets were handled. `may` is whether anything may be carried, and `is_drained`
     /// whether no packet is in the device.
     pub(super) fn work(&mut self, engine: &mut Engine, now: Instant, (may, is_drained): (bool, bool)) {
-        if std::mem::take(&mut self.is_stale) {
+        if std::mem::take(&mut self.is_stale) && self.rests_until < Instant::FAR {
             match self.look_at_devices() {
                 Ok(None) => {}
                 Ok(Some(error)) => log::warn!("shortcut: packets of a device go through the gateway's: {error}"),
@@ -167,6 +173,7 @@ impl Carrying {
             // Whatever happens to it, its packets must not go on.
             log::error!("shortcut: cannot remove a flow, so nothing is carried any more: {error}");
             self.attached.clear();
+            self.rests_until = Instant::FAR;
         }
         let (seen, report) = self.shortcut.report(now, place);
         engine.left(now, place, seen, &report);

@@ -150,6 +150,9 @@ impl EventLoop {
             engine.collect_ended();
             engine.pass_strays();
         }
+        if carrying.is_some() {
+            Carrying::ask(&mut engine);
+        }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
         giver.register(registry, TAKEOVER).map_err(&failed)?;

@@ -32,7 +32,10 @@ pub enum Event {
         term: u64,
     },
     /// The peer asks this gateway to take over.
-    Asked,
+    Asked {
+        /// How often, since this event was last polled.
+        times: u32,
+    },
     /// The peer knows everything: this gateway can stand by.
     Yielded,
     /// Servers that the peer has and this configuration has not have got slots, without new flows: the engine follows another
@@ -70,6 +73,16 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// How often the peer has asked, which it can do without end.
+    pub(super) fn times(&mut self) -> Option<&mut u32> {
+        match self {
+            Event::Asked { times } => Some(times),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -88,7 +101,8 @@ impl fmt::Display for Event {
                 f.write_str("ready WITHOUT all flows of the peer: it was not there within the deadline, or too slow")
             }
             Event::Role { role, term } => write!(f, "this gateway is {} (term {term})", role.name()),
-            Event::Asked => f.write_str("the peer asks this gateway to take over"),
+            Event::Asked { times: 1 } => f.write_str("the peer asks this gateway to take over"),
+            Event::Asked { times } => write!(f, "the peer asks this gateway to take over, {times} times"),
             Event::Yielded => f.write_str("the peer knows all flows and can take over"),
             Event::Hosts { servers } => {
                 write!(

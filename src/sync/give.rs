@@ -25,6 +25,10 @@ const MOST_LOOKED_AT: u32 = 2048;
 const MOST_HALF_OPEN: usize = 4096;
 /// Flows of which one call looks whether they have become idle, so that their sequence numbers are told.
 const MOST_NUMBERS: usize = 512;
+/// Flows that lived for a shorter time may have ended untold, but hardly any does: each outlives its last packet by a second.
+const BEHIND: Duration = Duration::from_secs(1);
+/// Sticky clients that one call looks at.
+const MOST_CLIENTS: usize = 1024;
 /// Words of 64 slots in one frame.
 const MOST_WORDS: usize = 128;
 /// Slots of flows that have ended in one frame.
@@ -82,7 +86,9 @@ impl Node {
         out.append(&mut link.ready);
         if link.proved {
             self.book.harvest(engine);
+            let before = out.len();
             self.give(now, engine, &mut link, out);
+            link.has_more = out.len() - before >= ROOM;
         }
         self.link = Some(link);
     }
@@ -112,6 +118,8 @@ impl Node {
                 engine.give_names(&mut link.giving, now, PORTION, &mut names);
             }
             link.frame(out, Kind::Names, self.term, &names);
+            // The walk over clients has ended with the names before.
+            link.recent = link.telling_recent.take().or(link.recent);
             if out.len() >= full {
                 return;
             }
@@ -135,6 +143,7 @@ impl Node {
         if !self.give_changes(now, engine, link, (out, full)) {
             return;
         }
+        Node::catch_up(now, link);
         if link.in_step() && link.acked >= link.all_told {
             self.book.settle_seen();
             link.all_told = link.sent;
@@ -150,6 +159,7 @@ impl Node {
             link.next_flush = now + Duration::from_millis(1);
             return self.give_bulk(now, engine, link, (out, full));
         }
+        self.give_recent(now, engine, link, (out, full));
         if now >= link.next_touch && self.give_touched(link, (out, full)) {
             link.next_touch = now + TOUCH;
         }
@@ -344,6 +354,40 @@ impl Node {
             link.given = link.given.or(Some(link.sent));
             link.digest_now = true;
         }
+    }
+
+    /// The peer has been told of all flows that have changed. Of one that has begun and ended since the last time, it has not
+    /// heard: its client's server is told on its own.
+    fn catch_up(now: Instant, link: &mut Link) {
+        let is_passing = link.bulk.is_some_and(|bulk| bulk.rest);
+        // The clients come with such a pass, but for those whose last flow ends meanwhile.
+        if is_passing || now.since(link.caught_up) >= BEHIND {
+            link.recent = link.recent.or(Some(link.caught_up));
+        }
+        if !is_passing {
+            link.caught_up = now;
+        }
+    }
+
+    /// Tells of sticky clients whose flows the peer may not have heard of.
+    fn give_recent(&self, now: Instant, engine: &mut Engine, link: &mut Link, (out, full): (&mut Vec<u8>, usize)) {
+        if !self.role.is_active() {
+            (link.recent, link.telling_recent) = (None, None);
+        }
+        if link.telling_recent.is_none() {
+            link.telling_recent = link.recent.take();
+            let Some(since) = link.telling_recent else { return };
+            engine.begin_giving_recent(&mut link.giving, since);
+        }
+        if out.len() >= full {
+            return;
+        }
+        let mut put = Put::new();
+        if engine.give_recent(&mut link.giving, now, MOST_CLIENTS, &mut put.body) {
+            link.telling_recent = None;
+        }
+        put.send(link, self.term, out);
+        link.next_flush = now + Duration::from_millis(1);
     }
 
     /// Tells the sequence numbers of connections that have become idle: those in their records are of an earlier time.

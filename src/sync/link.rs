@@ -2,6 +2,7 @@
 //!
 //! It must not know roles.
 
+use super::node::SyncSettings;
 use super::proof::{proof, proves};
 use super::wire::{HEADER, Header, Hello, Kind, MOST_BODY, MOST_GREETING, Ranges, VERSION};
 use crate::engine::{Giving, GivingHealth, StateError, Taking};
@@ -153,7 +154,15 @@ pub(super) struct Link {
     /// Whether it has told all, and nothing has been made of that.
     pub told_all_health: bool,
     pub digest_now: bool,
+    /// When the peer was last told of all flows that had changed.
+    pub caught_up: Instant,
+    /// Sticky clients that have been used since are to be told, as flows of theirs may have ended untold.
+    pub recent: Option<Instant>,
+    /// Those that have been used since are being told.
+    pub telling_recent: Option<Instant>,
     pub next_flush: Instant,
+    /// Whether the last call had no room for all that there is to say.
+    pub has_more: bool,
     pub next_touch: Instant,
     pub next_digest: Instant,
     pub next_ack: Instant,
@@ -207,7 +216,11 @@ impl Link {
             told_health: false,
             told_all_health: false,
             digest_now: false,
+            caught_up: now,
+            recent: None,
+            telling_recent: None,
             next_flush: now,
+            has_more: false,
             next_touch: now,
             next_digest: now,
             next_ack: now,
@@ -281,11 +294,23 @@ impl Link {
         Ok(Some((header, body)))
     }
 
+    /// Reads a greeting or a proof; returns the peer's greeting once it has proved who it is.
+    ///
+    /// # Errors
+    /// If the peer is not who it should be.
+    pub(super) fn greeting(&mut self, kind: Kind, body: &[u8], of: &SyncSettings) -> Result<Option<Hello>, LinkError> {
+        match kind {
+            Kind::Hello => self.greeted(body, (&of.node, &of.peer, &of.key)).map(|()| None),
+            Kind::Proof => self.proof(body, &of.key).map(Some),
+            _ => Err(LinkError::NotYet),
+        }
+    }
+
     /// Reads the peer's greeting, and answers it by a proof.
     ///
     /// # Errors
     /// If the peer is not who it should be.
-    pub(super) fn greeted(&mut self, body: &[u8], (own, peer, key): (&str, &str, &[u8])) -> Result<(), LinkError> {
+    fn greeted(&mut self, body: &[u8], (own, peer, key): (&str, &str, &[u8])) -> Result<(), LinkError> {
         if self.hello.is_some() {
             return Err(LinkError::Unreadable(Kind::Hello.name()));
         }
@@ -309,7 +334,7 @@ impl Link {
     ///
     /// # Errors
     /// If it proves nothing.
-    pub(super) fn proof(&mut self, body: &[u8], key: &[u8]) -> Result<Hello, LinkError> {
+    fn proof(&mut self, body: &[u8], key: &[u8]) -> Result<Hello, LinkError> {
         let hello = self.hello.clone().filter(|_| !self.proved).ok_or(LinkError::NotYet)?;
         if !proves(key, &self.own_hello, &self.their_hello, body) {
             return Err(LinkError::Key);

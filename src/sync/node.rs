@@ -9,7 +9,9 @@
 
 use super::book::Book;
 use super::clear::Clearing;
+use super::echo::Echoes;
 use super::event::Event;
+use super::greeting::Greeting;
 use super::hold::Holding;
 use super::link::{GREETING_TIME, Link, LinkError, SILENCE};
 use super::proof::hash_key;
@@ -152,6 +154,7 @@ pub struct Node {
     /// Whether what has changed in the engine has been read for the input at hand.
     pub(super) has_harvested: bool,
     pub(super) holding: Holding,
+    pub(super) echoes: Echoes,
     pub(super) clearing: Clearing,
     pub(super) refusals: Refusals,
     /// Whether a standby is to have the servers' health from the active gateway; if it has all of it, how many addresses and
@@ -192,6 +195,7 @@ impl Node {
             standing_at: None,
             has_harvested: false,
             holding: Holding::default(),
+            echoes: Echoes::default(),
             clearing: Clearing::default(),
             refusals: Refusals::default(),
             follows_health: false,
@@ -242,7 +246,7 @@ impl Node {
 
     /// Returns how many bytes it keeps: of what both know of each flow, and of what waits for the connection.
     pub fn memory(&self) -> usize {
-        self.book.memory() + self.holding.memory() + self.link.as_deref().map_or(0, Link::memory)
+        self.book.memory() + self.holding.memory() + self.echoes.memory() + self.link.as_deref().map_or(0, Link::memory)
     }
 
     /// Returns whether it may be elected.
@@ -307,6 +311,34 @@ impl Node {
     /// Begins a connection; `nonce` is random. One that is under way ends.
     pub fn connected(&mut self, now: Instant, engine: &mut Engine, nonce: [u8; 32]) {
         self.disconnected(now, engine);
+        self.link = Some(self.begin(now, engine, nonce));
+    }
+
+    /// Begins a connection beside the present one; `nonce` is random. It counts once whoever is at its other end has proved that
+    /// he is the peer: [`Node::meet`].
+    pub fn greet(&self, now: Instant, engine: &Engine, nonce: [u8; 32]) -> Greeting {
+        Greeting(self.begin(now, engine, nonce))
+    }
+
+    /// Goes on with a connection whose other end is the peer. One that is under way ends.
+    pub fn meet(&mut self, now: Instant, engine: &mut Engine, Greeting(mut link): Greeting) {
+        self.disconnected(now, engine);
+        if let Some(hello) = link.hello.clone().filter(|_| link.proved) {
+            link.heard = now;
+            self.proved(engine, &mut link, &hello);
+            self.link = Some(link);
+        }
+        self.settle(now, engine);
+    }
+
+    /// The peer has proved who it is.
+    pub(super) fn proved(&mut self, engine: &mut Engine, link: &mut Link, hello: &Hello) {
+        self.met(hello);
+        link.want_health = self.follows_health;
+        self.begin_bulk(engine, link, hello);
+    }
+
+    fn begin(&self, now: Instant, engine: &Engine, nonce: [u8; 32]) -> Box<Link> {
         let hello = Hello {
             node: self.settings.node.clone(),
             instance: self.settings.instance,
@@ -317,7 +349,7 @@ impl Node {
             role: self.role.number(),
         };
         let (giving, taking) = (engine.begin_giving(now), engine.begin_taking(now));
-        self.link = Some(Box::new(Link::new(now, &hello, giving, taking)));
+        Box::new(Link::new(now, &hello, giving, taking))
     }
 
     /// Ends the connection.
@@ -334,8 +366,7 @@ impl Node {
         self.in_step_with == hello.instance && hello.in_step_with == self.settings.instance
     }
 
-    /// The peer has proved who it is.
-    pub(super) fn met(&mut self, hello: &Hello) {
+    fn met(&mut self, hello: &Hello) {
         let resumes = self.resumes(hello);
         self.seen_term = self.seen_term.max(hello.seen_term);
         self.peer_role = Role::of(hello.role);
@@ -393,8 +424,11 @@ impl Node {
             if link.sweep.is_some() || !is_blocked && is_waiting {
                 return now;
             }
-            let gives = self.role.is_active() && link.proved && !is_blocked;
-            if gives { link.next_flush.max(now).min(now + TICK) } else { now + TICK }
+            // One that is not active has a pass of its own to give, too.
+            let gives = self.role.is_active() || link.bulk.is_some() || link.has_more;
+            // A peer that hears nothing gives the connection up, also if neither is active.
+            let due = if gives { link.next_flush.min(link.next_ack) } else { link.next_ack };
+            if link.proved && !is_blocked { due.max(now).min(now + TICK) } else { now + TICK }
         });
         let alone = (self.role.is_active() && self.link.is_none()).then(|| now + Duration::from_secs(1));
         [deadline, of_link, alone, self.holding.due()].into_iter().flatten().min()
@@ -411,13 +445,20 @@ impl Node {
         self.reply_keys.as_mut()?.pop_front()
     }
 
-    /// Returns the next event. At most 256 are queued; further ones are lost.
+    /// Returns the next event. At most 256 are queued; further ones are lost, unless the driver has to act on them.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
     pub(super) fn report(&mut self, event: Event) {
-        if self.events.len() < MOST_EVENTS {
+        if let Event::Asked { times: more } = event
+            && let Some(times) = self.events.iter_mut().find_map(Event::times)
+        {
+            *times = times.saturating_add(more);
+            return;
+        }
+        // There is one for a connection.
+        if self.events.len() < MOST_EVENTS || matches!(event, Event::Close(_)) {
             self.events.push_back(event);
         }
     }

@@ -7,7 +7,7 @@
 use super::event::Event;
 use super::give::{ASK, HEALTH, NAMES, SEEN, UNMAPPED, WHOLE};
 use super::link::{Link, LinkError, Sweep};
-use super::node::{Node, Role, SyncSettings};
+use super::node::{Node, Role};
 use super::wire::{Header, Kind, Ranges, Reader};
 use crate::engine::{Engine, GivingHealth, Lost, Offer, PeerRecord};
 use crate::flow::{NUMBERS, Table, TimeoutState};
@@ -67,16 +67,10 @@ impl Node {
         let body = Reader(body);
         let unreadable = LinkError::Unreadable(kind.name());
         let done = match kind {
-            Kind::Hello => {
-                let SyncSettings { node, peer, key, .. } = &self.settings;
-                link.greeted(body.0, (node, peer, key))?;
-                Some(())
-            }
-            Kind::Proof => {
-                let hello = link.proof(body.0, &self.settings.key)?;
-                self.met(&hello);
-                link.want_health = self.follows_health;
-                self.begin_bulk(engine, link, &hello);
+            Kind::Hello | Kind::Proof => {
+                if let Some(hello) = link.greeting(kind, body.0, &self.settings)? {
+                    self.proved(engine, link, &hello);
+                }
                 Some(())
             }
             Kind::Names => {
@@ -103,7 +97,7 @@ impl Node {
             Kind::Ack => self.take_ack(now, link, body),
             Kind::Yield => {
                 link.ack_now = true;
-                self.report(Event::Asked);
+                self.report(Event::Asked { times: 1 });
                 Some(())
             }
             Kind::Refused => self.take_refused(body),
@@ -142,7 +136,8 @@ impl Node {
             match record {
                 PeerRecord::Flow(offer) => self.take_flow(now, engine, link, (term, flags), &offer),
                 PeerRecord::HalfOpen(offer) => {
-                    engine.take_half_open(&link.taking, now, &offer.delayed(link.clock.lag));
+                    let taken = engine.take_half_open(&link.taking, now, &offer);
+                    taken.into_iter().for_each(|flow| self.echoes.note(engine, flow));
                 }
                 PeerRecord::Other(record) if !self.role.is_active() => {
                     engine.take_names(&mut link.taking, now, record, false).map_err(LinkError::Records)?;
@@ -188,9 +183,17 @@ impl Node {
             [Some(client), Some(server)] if client == server => engine.flow_in(client),
             _ => None,
         };
-        // A standby opens nothing: what is half-open there is the peer's, which knows better, or of no use.
+        // A standby opens nothing: what is half-open there is the peer's, which knows better, or of no use; and other flows that
+        // have carried nothing here are as the peer has told earlier. So is at an active one what is half-open by the word of
+        // the peer. How old such flows are there, nobody knows here: a slow link makes them look younger than their successors.
         let stands_by = !self.role.is_active() && self.peer_role.is_some_and(Role::is_active);
-        for own in found.into_iter().flatten().filter(|own| !(stands_by && Table::is_half_open(*own))) {
+        let (echoes, book) = (&self.echoes, &self.book);
+        let is_theirs = |own: u32| match Table::is_half_open(own) {
+            true => stands_by || echoes.has(engine, own),
+            false => stands_by && !book.is_seen(own),
+        };
+        let [client, server] = found.map(|own| own.filter(|own| !is_theirs(*own)));
+        for own in [client, server].into_iter().flatten() {
             let gives_way = match newer(engine, own, (offer, link.clock.lag)).filter(|_| same.is_none()) {
                 Some(is_newer) => is_newer,
                 None => self.gives_way(own, term, is_seen),

@@ -25,6 +25,10 @@ const ANY: usize = 5;
 /// For how long a half-open flow stays at a gateway that has been told of it and of nothing else, less a moment.
 const HALF_OPEN: u64 = 7_000;
 
+/// What pools are probed by, in some histories.
+pub const MONITOR: &str =
+    "[[pool.monitor]]\nname = \"ping\"\ntype = \"icmp\"\ninterval = \"1s\"\ntimeout = \"500ms\"\nfall = 3\nrise = 1\n";
+
 pub const CONFIG: &str = r#"
 seed = 7
 [flows]
@@ -117,6 +121,13 @@ pub struct Talk {
     /// No other talk is excused by that: packets of a flow that a gateway does not know are dropped, and it goes on later.
     apart: bool,
     left: u32,
+    /// What must not happen has happened to it, and is excused.
+    was_spared: bool,
+    /// Whether both were in step when it was established; and it has told nothing of its client's server, as they were not.
+    was_calm: bool,
+    was_early: bool,
+    /// It has the port of an earlier one.
+    is_again: bool,
 }
 
 impl Talk {
@@ -158,14 +169,14 @@ pub struct Ends {
     stuck: BTreeMap<usize, (Ipv4Addr, u64)>,
     /// When an operator has had the gateways forget a client.
     cleared_at: BTreeMap<usize, u64>,
+    /// When a server was last down, or may have been.
+    doubted_at: BTreeMap<Ipv4Addr, u64>,
     /// Clients that an operator has had the gateways forget, and that have not come again.
     pub forgotten: BTreeSet<usize>,
     /// Whether both gateways have all servers; one that lacks a server gives its sticky clients another one.
     pub sticks: bool,
     /// Both know the same now, and one is active.
     pub calm: bool,
-    /// Since when: who got a server before may have got it at one gateway alone, and an active one takes no client without flows.
-    pub calm_since: u64,
     /// The first thing that must not be.
     pub wrong: Option<String>,
     pub counts: Counts,
@@ -182,6 +193,54 @@ pub struct Counts {
     pub forgotten: u64,
     /// Connections that a gateway must know although it has only been told of their half-open flows.
     pub told: u64,
+    /// Talks to which something has happened that must not, and that are excused.
+    pub spared: u64,
+    /// Connections of sticky clients whose server was known, and those that told it.
+    pub held: u64,
+    pub pinned: u64,
+    /// Those that would have told it had they been begun when both were in step.
+    pub early: u64,
+    /// Looks at a standby that follows the other one's view of the servers, and at servers that are down.
+    pub follows: u64,
+    pub downs: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Counts) {
+        let own = [
+            &mut self.opened,
+            &mut self.closed,
+            &mut self.lost,
+            &mut self.answers,
+            &mut self.spared,
+            &mut self.held,
+            &mut self.pinned,
+            &mut self.early,
+            &mut self.follows,
+            &mut self.downs,
+            &mut self.stuck,
+            &mut self.forgotten,
+            &mut self.told,
+        ];
+        let Counts {
+            opened,
+            closed,
+            lost,
+            answers,
+            spared,
+            held,
+            pinned,
+            early,
+            follows,
+            downs,
+            stuck,
+            forgotten,
+            told,
+        } = *other;
+        let other =
+            [opened, closed, lost, answers, spared, held, pinned, early, follows, downs, stuck, forgotten, told];
+        own.into_iter().zip(other).for_each(|(own, other)| *own += other);
+    }
 }
 
 /// How long a client tries, in milliseconds.
@@ -198,13 +257,13 @@ impl Ends {
             ends: BTreeMap::new(),
             stuck: BTreeMap::new(),
             cleared_at: BTreeMap::new(),
+            doubted_at: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             sticks: true,
             rng,
             clients,
             made: 0,
             calm: false,
-            calm_since: 0,
             wrong: None,
             counts: Counts::default(),
         }
@@ -212,6 +271,17 @@ impl Ends {
 
     fn fail(&mut self, what: String) {
         self.wrong.get_or_insert(what);
+    }
+
+    /// Something has happened to a talk that must not, unless it may be lost, which is counted.
+    fn broken(&mut self, of: &Talk, what: impl Fn(&Talk) -> String) {
+        if !of.may_be_lost() {
+            return self.fail(what(of));
+        }
+        if let Some(talk) = self.talks.iter_mut().find(|talk| talk.id == of.id && !talk.was_spared) {
+            talk.was_spared = true;
+            self.counts.spared += 1;
+        }
     }
 
     /// Only what was there by a time is known to the gateway that is left, or that gets the packets; and what it has been told
@@ -267,6 +337,12 @@ impl Ends {
         self.stuck.retain(|_, (_, since)| *since + 1000 <= known);
     }
 
+    /// A server may be down: its sticky clients get another one, and stay there.
+    pub fn doubt(&mut self, t: u64, server: Ipv4Addr) {
+        self.stuck.retain(|_, (own, _)| *own != server);
+        self.doubted_at.insert(server, t);
+    }
+
     fn talk(&mut self, id: u32) -> Option<&mut Talk> {
         self.talks.iter_mut().find(|talk| talk.id == id && talk.state != State::Over)
     }
@@ -292,11 +368,11 @@ impl Ends {
             // Who waits for an answer does not go away.
             talk.next = t + if talk.unanswered > 0 || !talk.confirmed { pause.min(2000) } else { pause };
             if talk.unanswered >= 8 && t - talk.since >= PATIENCE {
-                let (is_lost, text) = (talk.state == State::Open && !talk.may_be_lost(), format!("{talk:?}"));
+                let (was_open, of) = (talk.state == State::Open, talk.clone());
                 talk.state = State::Over;
                 self.counts.lost += 1;
-                if is_lost {
-                    self.fail(format!("an established flow is lost: {text}"));
+                if was_open {
+                    self.broken(&of, |of| format!("an established flow is lost: {of:?}"));
                 }
                 continue;
             }
@@ -360,6 +436,10 @@ impl Ends {
             told: None,
             apart: is_again && !self.calm,
             left: 1 + self.rng.below(30) as u32,
+            was_spared: false,
+            was_calm: false,
+            was_early: false,
+            is_again,
         });
     }
 
@@ -395,20 +475,16 @@ impl Ends {
         if packet.flags & RST != 0 {
             // Only gateways send resets here.
             let id = self.ends.get(&key).map(|end| end.talk);
-            if let Some(talk) =
-                id.and_then(|id| self.talk(id)).filter(|talk| talk.state == State::Open && !talk.may_be_lost())
-            {
-                let text = format!("{talk:?}");
-                self.fail(format!("a reset to the server of an established flow: {text}"));
+            if let Some(talk) = id.and_then(|id| self.talk(id)).filter(|talk| talk.state == State::Open).cloned() {
+                self.broken(&talk, |of| format!("a reset to the server of an established flow: {of:?}"));
             }
             return None;
         }
         if let Some(talk) = &talk
             && talk.state != State::Opening
             && talk.server.is_some_and(|server| server != *packet.to.ip())
-            && !talk.may_be_lost()
         {
-            self.fail(format!("a flow on two servers: {talk:?} gets to {}", packet.to));
+            self.broken(talk, |of| format!("a flow on two servers: {of:?} gets to {}", packet.to));
         }
         if let Some(end) = self.ends.get(&key).cloned()
             && end.talk != said
@@ -447,9 +523,11 @@ impl Ends {
             return answer(SYN | ACK, seq, next, Vec::new());
         }
         let Some(end) = self.ends.get_mut(&key) else {
-            if talk.is_some_and(|talk| talk.state == State::Open && !talk.may_be_lost()) {
-                let (text, known) = (format!("{:?}", self.talk(said)), (t, self.calm));
-                self.fail(format!("a server does not know the connection of a segment: {packet:?} {text} {known:?}"));
+            if let Some(talk) = talk.filter(|talk| talk.state == State::Open) {
+                let known = (t, self.calm);
+                self.broken(&talk, |of| {
+                    format!("a server does not know the connection of a segment: {packet:?} {of:?} {known:?}")
+                });
             }
             return None;
         };
@@ -474,11 +552,11 @@ impl Ends {
         let (made, delays) = (self.rng.below(4), self.rng.below(600));
         let talk = self.talks.iter_mut().find(|talk| talk.local == local && talk.state != State::Over)?;
         if packet.flags & RST != 0 {
-            let (is_open, text) = (talk.state == State::Open && !talk.may_be_lost(), format!("{talk:?}"));
+            let of = talk.clone();
             talk.state = State::Over;
             self.counts.lost += 1;
-            if is_open {
-                self.fail(format!("a reset to the client of an established flow: {text}"));
+            if of.state == State::Open {
+                self.broken(&of, |of| format!("a reset to the client of an established flow: {of:?}"));
             }
             return None;
         }
@@ -491,7 +569,11 @@ impl Ends {
         self.counts.answers += 1;
         if talk.state == State::Opening {
             talk.server = server;
-            let stuck = self.stuck.get(&talk.client).filter(|_| talk.service == STICKY && self.sticks);
+            // Where a connection has taken the place of one that a gateway believed in, the next one of its port within a second goes
+            // on with the same flow: its server is not the client's any more if an operator has had it forgotten.
+            let may_go_on = talk.is_again && self.cleared_at.contains_key(&talk.client);
+            let stuck = self.stuck.get(&talk.client).filter(|_| talk.service == STICKY && self.sticks && !may_go_on);
+            self.counts.held += u64::from(stuck.is_some());
             if let Some((own, _)) = stuck.filter(|(own, _)| Some(*own) != server) {
                 let text = format!("a sticky client of {own} gets to another server: {talk:?}");
                 self.wrong.get_or_insert(text);
@@ -501,7 +583,7 @@ impl Ends {
             (true, State::Opening) => (talk.state, talk.open_since) = (State::Open, Some(t)),
             (true, _) => {}
             (false, State::Opening) if packet.flags & SYN != 0 => {
-                (talk.state, talk.open_since) = (State::Open, Some(t));
+                (talk.state, talk.open_since, talk.was_calm) = (State::Open, Some(t), self.calm);
                 (talk.seq, talk.ack) = (talk.seq.wrapping_add(1), packet.seq.wrapping_add(1));
                 // Some acknowledge with their first data, a moment later.
                 if made == 0 {
@@ -517,12 +599,24 @@ impl Ends {
                 }
                 // One that is older stays with its server, which is not the client's any more.
                 let cleared_at = self.cleared_at.get(&talk.client).map_or(0, |at| at + 1000);
-
-                let is_calm =
-                    self.calm && talk.open_since.is_some_and(|since| since >= cleared_at.max(self.calm_since));
-                if talk.service == STICKY && talk.confirmed && !talk.excused && is_calm {
-                    let of = talk.server.map(|server| (server, t));
-                    of.into_iter().for_each(|of| _ = self.stuck.entry(talk.client).or_insert(of));
+                let doubted_at = talk.server.and_then(|server| self.doubted_at.get(&server)).map_or(0, |at| at + 1000);
+                let is_its = talk.service == STICKY
+                    && talk.confirmed
+                    && !talk.excused
+                    && self.calm
+                    && !self.stuck.contains_key(&talk.client);
+                let since = talk.open_since.filter(|since| is_its && *since >= cleared_at.max(doubted_at));
+                // Before both were in step, one gateway may have given it a server without knowing that it has one.
+                match since {
+                    // Nor does one that may go on with the flow of the former one of its port.
+                    Some(_) if !talk.was_calm || talk.is_again && cleared_at > 0 => {
+                        self.counts.early += u64::from(!std::mem::replace(&mut talk.was_early, true));
+                    }
+                    Some(_) => {
+                        self.counts.pinned += 1;
+                        talk.server.into_iter().for_each(|server| _ = self.stuck.insert(talk.client, (server, t)));
+                    }
+                    None => {}
                 }
                 talk.seq = talk.seq.max(packet.ack);
                 talk.ack = packet.seq.wrapping_add(packet.payload.len() as u32);

@@ -10,7 +10,8 @@
 //! - 20 s after healing both have the same flows, and say so.
 //!
 //! `SYNC_HISTORIES=10000 cargo test --release --test sync_sim` runs more of them. A failing history prints its seed, and
-//! `SYNC_SEED=… cargo test --test sync_sim -- --nocapture` repeats it, with all that happened in it.
+//! `SYNC_SEED=… cargo test --test sync_sim -- --nocapture` repeats it, with all that happened in it; with `SYNC_CLIENT=…`
+//! also what both know of the client of that number (its address is 198.51.100.1 for 0), and all that it sends.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
@@ -36,6 +37,7 @@ fn number(name: &str) -> Option<u64> {
 /// Runs a history; returns what happened in it, or what went wrong.
 fn history(seed: u64, keeps_log: bool) -> Result<ends::Counts, (String, Vec<String>)> {
     let mut world = World::new(seed, keeps_log);
+    world.watch_client(number("SYNC_CLIENT").map(|client| client as usize));
     match world.run_all() {
         Ok(counts) => Ok(counts),
         Err(wrong) => Err((format!("{wrong} ({} talks open)", world.open()), world.log)),
@@ -73,31 +75,12 @@ fn whatever_fails_and_heals_flows_stay_and_the_two_agree() {
     let mut failed: Vec<(u64, String)> = Vec::new();
     for (seed, result) in results {
         match result {
-            Ok(counts) => {
-                sum.opened += counts.opened;
-                sum.closed += counts.closed;
-                sum.lost += counts.lost;
-                sum.answers += counts.answers;
-                sum.stuck += counts.stuck;
-                sum.forgotten += counts.forgotten;
-                sum.told += counts.told;
-            }
+            Ok(counts) => sum.add(&counts),
             Err((wrong, _)) => failed.push((seed, wrong)),
         }
     }
     failed.sort();
-    println!(
-        "{histories} histories: {} talks, {} closed, {} given up, {} answers; {} sticky clients compared, {} that were cleared; {} \
-         connections that had to be known by their half-open flows; {} failed",
-        sum.opened,
-        sum.closed,
-        sum.lost,
-        sum.answers,
-        sum.stuck,
-        sum.forgotten,
-        sum.told,
-        failed.len()
-    );
+    println!("{histories} histories: {} failed; {sum:?}", failed.len());
     for (seed, wrong) in failed.iter().take(5) {
         println!("history {seed} (repeat it with SYNC_SEED={seed}): {wrong}");
     }
@@ -105,6 +88,27 @@ fn whatever_fails_and_heals_flows_stay_and_the_two_agree() {
     assert!(sum.answers > histories * 100 && sum.closed > histories, "hardly anything happened: {sum:?}");
     let compared = [sum.stuck, sum.forgotten, sum.told];
     assert!(histories < HISTORIES || compared.iter().all(|count| *count > 0), "not everything was checked: {sum:?}");
+    if histories >= 50 {
+        assert!(sum.follows > histories * 10 && sum.downs > histories, "health was hardly looked at: {sum:?}");
+        assert!(sum.held > sum.opened / 50, "hardly any client stuck to a server: {sum:?}");
+        assert!(sum.spared < sum.opened / 100, "too much is excused: {sum:?}");
+        assert!(sum.early < sum.pinned, "too few tell their clients' servers: {sum:?}");
+    }
+}
+
+/// Histories that failed once: a sticky client whose flow came and went on a slow link (1679), one that was forgotten and came
+/// again by the same port (3162), a handshake of which the peer had told in the way of its connection (4863), a port used again
+/// at once after a connection in place of another (9149), one that a gateway gave another server before it knew (1597), and one
+/// of a server that the standby lacks (103404).
+const KEPT: [u64; 6] = [1679, 3162, 4863, 9149, 1597, 103_404];
+
+#[test]
+fn what_failed_once_fails_no_more() {
+    for seed in KEPT {
+        if let Err((wrong, _)) = history(seed, false) {
+            panic!("history {seed}: {wrong}");
+        }
+    }
 }
 
 #[test]

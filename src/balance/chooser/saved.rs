@@ -86,4 +86,21 @@ impl Chooser {
             _ => 0,
         }
     }
+
+    /// Counts a flow in its client's sticky slot unless that counts it already; its server has the slot from now on. Returns the
+    /// ticket that the flow keeps.
+    pub fn count_again(
+        &mut self,
+        now: Instant,
+        known: (&Roster, &Standings),
+        (service, client): (ServiceId, IpAddr),
+        (server, proven, ticket): (ServerId, bool, Ticket),
+    ) -> Ticket {
+        if self.counts(known, (service, client), (server, proven, ticket)) {
+            return ticket;
+        }
+        let (roster, standings) = known;
+        let Some((sticky, client, tickets)) = self.sticky_of(roster, service, client) else { return ticket };
+        sticky.count(now, client, (server, standings.server(server).era), (proven, true), tickets)
+    }
 }

@@ -53,7 +53,11 @@ impl Standings {
             state.admin = saved.admin[0];
             state.deadline = saved.deadline.filter(|_| state.admin == Admin::Draining);
         }
-        if let Some((load, at)) = saved.load.filter(|(_, at)| *at + REPORT_LIFE > now) {
+        // Another clock may be ahead: what has yet to happen would hold until then.
+        let past = |at: Instant| at.min(now);
+        if let Some((load, at)) =
+            saved.load.map(|(load, at)| (load, past(at))).filter(|(_, at)| *at + REPORT_LIFE > now)
+        {
             state.report = Some(Report { load: load.min(100), at });
             state.maintenance = saved.maintenance;
         }
@@ -62,7 +66,7 @@ impl Standings {
         {
             state.hold_until(now, until.min(now + passive.longest));
         }
-        state.back_since = saved.back_since;
+        state.back_since = saved.back_since.map(past);
         self.publish(server, News::Report);
         self.publish(server, News::Standing);
         self.watch(roster, now, server);

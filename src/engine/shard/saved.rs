@@ -81,13 +81,13 @@ impl Shard {
     }
 
     /// Makes a flow that was made again what a later record of it says; returns false, and ends it, if it has become another
-    /// one, which is to be made then.
+    /// one, which is to be made then. At a standby its client's sticky slot counts it from now on if it `is_counted`.
     pub(in crate::engine) fn renew_flow(
         &mut self,
         of: (&Plan, &Standing),
         now: Instant,
         id: FlowId,
-        saved: &SavedFlow,
+        (saved, is_counted): (&SavedFlow, bool),
     ) -> bool {
         let Some(index) = self.table.slot(id) else { return false };
         let (facts, new) = (self.table.facts(index), &saved.flow);
@@ -98,10 +98,23 @@ impl Shard {
             && self.table.is_proven(index) == saved.proven;
         if same && !self.table.has_expired(now, saved) {
             self.table.renew(now, index, saved);
+            if is_counted && of.1.duty() == Duty::Standby {
+                self.count_again(of, now, index);
+            }
             return true;
         }
         self.end_renewed(of, now, id);
         false
+    }
+
+    /// Has a client's sticky slot count a flow that it does not count here, though it does where the flow comes from: the client
+    /// was forgotten here, or its slot had another server, when it was given this one again.
+    fn count_again(&mut self, (plan, standing): (&Plan, &Standing), now: Instant, index: u32) {
+        let facts = self.table.facts(index);
+        let of = (facts.service, self.table.key(index, Side::Client).addresses.src());
+        let kept = (facts.server_id, self.table.is_proven(index), self.table.note(index));
+        let ticket = self.chooser.count_again(now, (plan.roster(), standing.servers()), of, kept);
+        self.table.set_note(index, ticket);
     }
 
     /// Ends a flow that was made again and has ended since where it comes from. Whether its port rests there is said next.

@@ -377,7 +377,7 @@ impl Engine {
         }
         let saved = self.flow_here(numbers, now, &record).map(|saved| SavedFlow { is_behind, ..saved });
         let result = match (before, saved) {
-            (Some(Ok(id)), Ok(saved)) if self.shard.renew_flow(of, now, id, &saved) => Ok(id),
+            (Some(Ok(id)), Ok(saved)) if self.shard.renew_flow(of, now, id, (&saved, record.is_counted)) => Ok(id),
             (before, Err(why)) => {
                 if let Some(Ok(id)) = before {
                     self.shard.end_renewed(of, now, id);

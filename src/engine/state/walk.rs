@@ -12,7 +12,7 @@ use super::record::{
     Base, FlowRecord, Head, Named, ServerRecord, kind, write_end, write_rest, write_slot, write_verdict,
 };
 use crate::balance::SavedServer;
-use crate::flow::{NO_POOL, SavedFlow, Table, Watcher};
+use crate::flow::{NO_POOL, SavedFlow, SavedSlot, Table, Watcher};
 use crate::ids::ServerId;
 use crate::policy::{NO_RULE, RuleSettings};
 use crate::time::Instant;
@@ -53,6 +53,8 @@ pub struct StateWalk {
     records: u64,
     plan: Option<Arc<Plan>>,
     groups: Vec<u32>,
+    /// Sticky clients that have not been used since are passed over, and those that have not proved themselves.
+    used_since: Option<Instant>,
 }
 
 impl StateWalk {
@@ -68,6 +70,7 @@ impl StateWalk {
             records: 0,
             plan: None,
             groups: Vec::new(),
+            used_since: None,
         }
     }
 
@@ -226,9 +229,12 @@ impl Engine {
             return 0;
         };
         let (base, who, records) = (walk.base, walk.who, &mut walk.records);
+        let is_meant = |slot: &SavedSlot| walk.used_since.is_none_or(|since| slot.proven && slot.since >= since);
         let looked = self.shard.chooser_mut().walk_sticky(self.standing.servers(), (who, group), most, |slot| {
-            write_slot(out, base, group, &slot);
-            *records += 1;
+            if is_meant(&slot) {
+                write_slot(out, base, group, &slot);
+                *records += 1;
+            }
         });
         if looked == 0 {
             walk.at = At::Slots(place + 1);

@@ -86,7 +86,7 @@ impl Table {
         };
         let mut tracked = ends.step(state, from, segment);
         if segment.flags.syn() && from == Side::Client && !segment.flags.ack() {
-            tracked = self.on_request(now, index, &mut ends, tracked);
+            tracked = self.on_request(now, (index, segment), &mut ends, tracked);
         }
         // The receiver of a reset may have sent this before it arrived: only later segments show that it was not
         // accepted.
@@ -104,10 +104,20 @@ impl Table {
 
     /// Handles a client's SYN, which anyone can have sent.
     #[cold]
-    fn on_request(&self, now: Instant, index: u32, ends: &mut Ends, tracked: Tracked) -> Tracked {
+    fn on_request(
+        &self,
+        now: Instant,
+        (index, segment): (u32, &Segment),
+        ends: &mut Ends,
+        tracked: Tracked,
+    ) -> Tracked {
         let is_silent = now.since(self.touched(index)) >= SILENCE;
         match (tracked, self.facts(index).state) {
-            (Tracked::Reopen, _) if !self.may_be_replaced(now, index) => Tracked::Pass,
+            (Tracked::Reopen, _) if !self.may_be_replaced(now, index) => {
+                // It reaches the server, which may accept it.
+                ends.asked(segment);
+                Tracked::Pass
+            }
             // The silence that tells whether the server answers begins here.
             (Tracked::Pass, TimeoutState::Established) if is_silent && !ends.is_doubted() => {
                 ends.doubt();

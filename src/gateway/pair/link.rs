@@ -39,13 +39,22 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Makes one of a connection that was accepted, or that is being made; none if it cannot be watched.
+    /// Makes one of a connection that is being made; none if it cannot be watched.
     pub(super) fn new(mut stream: TcpStream, registry: &Registry, token: Token, now: Instant) -> Option<Link> {
         // Small frames count: each is an acknowledgement, or a flow that the peer is to know soon.
         let _ = stream.set_nodelay(true);
         let registered = registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE);
         registered.inspect_err(|error| log::warn!("sync: cannot watch a connection: {error}")).ok()?;
-        Some(Link {
+        Some(Link::of(stream, now))
+    }
+
+    /// Makes one of the connection of a peer that has proved itself, and of which the node knows.
+    pub(super) fn of_peer(stream: TcpStream, now: Instant) -> Link {
+        Link { is_open: true, ..Link::of(stream, now) }
+    }
+
+    fn of(stream: TcpStream, now: Instant) -> Link {
+        Link {
             stream,
             begun: now,
             is_open: false,
@@ -54,12 +63,7 @@ impl Link {
             out: Vec::new(),
             sent: 0,
             input: vec![0; READ].into_boxed_slice(),
-        })
-    }
-
-    /// Returns when it began.
-    pub(super) fn begun(&self) -> Instant {
-        self.begun
+        }
     }
 
     /// Returns whether the connection was made.

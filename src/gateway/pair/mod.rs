@@ -9,9 +9,13 @@
 //! Of both, the gateway whose name comes first listens, and the other one connects. It must not know what is said between
 //! them: that is [`crate::sync`]'s.
 
+mod guests;
 mod key;
 mod link;
+mod repeats;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod track;
 mod waiting;
 
@@ -23,10 +27,12 @@ use crate::engine::Engine;
 use crate::ids::FlowId;
 use crate::sync::{Command, Event, Node, Role, SyncSettings};
 use crate::time::{Duration, Instant};
+use guests::{Gone, Guests, Peer};
 pub use key::read as read_key;
 use link::{Link, Moved};
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
+use repeats::Repeats;
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 use std::sync::Arc;
@@ -37,8 +43,6 @@ use waiting::{Waiting, answers_a_syn};
 
 /// The time between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(200);
-/// How long a connection that has proved nothing keeps its place when another one comes.
-const UNPROVED: Duration = Duration::from_secs(1);
 /// The time until the next attempt after this gateway has closed the connection.
 const GRACE: Duration = Duration::from_secs(3);
 /// Connections accepted between two batches of packets.
@@ -63,6 +67,8 @@ pub(super) struct Pair {
     node: Node,
     listener: Option<TcpListener>,
     link: Option<Link>,
+    /// Connections on which nobody has proved himself.
+    guests: Guests,
     /// Whether connections may wait to be accepted.
     waiting: bool,
     /// When to connect again.
@@ -87,6 +93,7 @@ pub(super) struct Pair {
     /// Whether the engine has other servers than before.
     has_other_hosts: bool,
     waiting_answers: Waiting,
+    repeats: Repeats,
     /// Whether a standby takes the servers' health from the active gateway.
     follows_health: bool,
 }
@@ -153,6 +160,7 @@ impl Pair {
             node,
             listener,
             link: None,
+            guests: Guests::default(),
             waiting: true,
             retry: now,
             token: Token(0),
@@ -168,6 +176,7 @@ impl Pair {
             said: None,
             has_other_hosts: false,
             waiting_answers: Waiting::default(),
+            repeats: Repeats::default(),
             follows_health: false,
         };
         pair.use_live(own, engine, now);
@@ -175,7 +184,7 @@ impl Pair {
         Ok(Some(pair))
     }
 
-    /// Registers the listener under `token`; the connection is registered under the next one.
+    /// Registers the listener under `token`; connections are registered under the next one.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.token = token;
         match &mut self.listener {
@@ -193,8 +202,9 @@ impl Pair {
     pub(super) fn ready(&mut self, token: Token) {
         if token == self.token {
             self.waiting = true;
-        } else if let Some(link) = &mut self.link {
-            link.ready();
+        } else {
+            self.link.iter_mut().for_each(Link::ready);
+            self.guests.ready();
         }
     }
 
@@ -257,7 +267,10 @@ impl Pair {
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let is_blocked = self.link.as_ref().is_some_and(Link::is_blocked);
         let retry = (self.listener.is_none() && self.link.is_none()).then_some(self.retry);
-        [self.node.poll_timeout(now, is_blocked), retry].into_iter().flatten().min()
+        [self.node.poll_timeout(now, is_blocked), retry, self.repeats.due(), self.guests.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Reads and writes a bounded amount; returns true if there is more to do at once.
@@ -268,7 +281,8 @@ impl Pair {
         now: Instant,
     ) -> bool {
         self.follow_print(engine, now);
-        self.accept(registry, now);
+        self.accept(registry, engine, now);
+        self.greet(engine, now);
         self.connect(registry, now);
         if ledger.edits() != self.edits {
             self.edits = ledger.edits();
@@ -367,6 +381,7 @@ impl Pair {
         }
         self.fingerprint = print;
         self.node.configured(print);
+        self.guests.clear();
         if self.link.take().is_some() {
             self.node.disconnected(now, engine);
             self.facts.connected = None;
@@ -378,9 +393,10 @@ impl Pair {
     pub(super) fn leave(&mut self) {
         self.track.iter_mut().for_each(TrackFile::leave);
         (self.listener, self.link) = (None, None);
+        self.guests.clear();
     }
 
-    fn accept(&mut self, registry: &Registry, now: Instant) {
+    fn accept(&mut self, registry: &Registry, engine: &Engine, now: Instant) {
         for _ in 0..ACCEPTED {
             let accepted = self.listener.as_ref().filter(|_| self.waiting).map(TcpListener::accept);
             let (stream, from) = match accepted {
@@ -397,11 +413,32 @@ impl Pair {
                 }
                 continue;
             }
-            let is_proved = self.node.status().peer.is_some();
-            let keeps = self.link.as_ref().is_some_and(|link| is_proved || now.since(link.begun()) < UNPROVED);
-            if !keeps {
-                self.link = Link::new(stream, registry, Token(self.token.0 + 1), now);
+            // One that has proved itself is given up when it is silent.
+            if self.link.is_none() {
+                self.guests.accept(stream, (registry, Token(self.token.0 + 1)), (&self.node, engine, now));
             }
+        }
+    }
+
+    /// Hears those on whose connections nobody has proved himself; the first who does is the peer.
+    fn greet(&mut self, engine: &mut Engine, now: Instant) {
+        let (peer, gone) = self.guests.work(&self.node, now);
+        for why in gone {
+            match why {
+                Gone::Ended(why) => self.lost(engine, why, now),
+                Gone::Refused(error) => {
+                    let level = if self.is_quiet(now) { log::Level::Debug } else { log::Level::Warn };
+                    log::log!(level, "sync: {}", Event::Close(error.clone()));
+                    self.troubled(error.to_string(), now);
+                    self.said = Some(now);
+                }
+            }
+        }
+        if let Some(Peer { stream, greeting, rest }) = peer {
+            self.guests.clear();
+            self.link = Some(Link::of_peer(stream, now));
+            self.node.meet(now, engine, greeting);
+            self.node.handle_input(now, engine, &rest);
         }
     }
 
@@ -445,16 +482,10 @@ impl Pair {
     fn take_events(&mut self, engine: &mut Engine, ledger: &mut Ledger, now: Instant) -> bool {
         let mut is_active = false;
         while let Some(event) = self.node.poll_event() {
-            let level = match &event {
-                Event::Close(_) if self.facts.connected.is_none() && self.is_quiet(now) => log::Level::Debug,
-                Event::Close(_) | Event::Ready { whole: false } | Event::Differs { .. } => log::Level::Warn,
-                Event::Connected { differs: true, .. } | Event::Refuses { .. } | Event::ClearDropped => {
-                    log::Level::Warn
-                }
-                Event::Follows { on: true, own: 1.. } => log::Level::Warn,
-                _ => log::Level::Info,
-            };
-            log::log!(level, "sync: {event}");
+            let is_quiet = matches!(event, Event::Close(_)) && self.facts.connected.is_none() && self.is_quiet(now);
+            if self.repeats.came(&event, now) {
+                log::log!(if is_quiet { log::Level::Debug } else { level(&event) }, "sync: {event}");
+            }
             match event {
                 Event::Connected { differs, .. } => {
                     self.facts.differs = differs;
@@ -482,6 +513,10 @@ impl Pair {
                 _ => {}
             }
         }
+        while let Some((event, times)) = self.repeats.poll(now) {
+            let tail = if times > 1 { format!("; the last of {times} such events") } else { String::new() };
+            log::log!(level(&event), "sync: {event}{tail}");
+        }
         is_active
     }
 
@@ -508,6 +543,16 @@ impl Pair {
             }
         };
         self.track.iter_mut().for_each(|track| track.tell(fitness));
+    }
+}
+
+/// How an event is logged.
+fn level(event: &Event) -> log::Level {
+    match event {
+        Event::Close(_) | Event::Ready { whole: false } | Event::Differs { .. } => log::Level::Warn,
+        Event::Connected { differs: true, .. } | Event::Refuses { .. } | Event::ClearDropped => log::Level::Warn,
+        Event::Follows { on: true, own: 1.. } => log::Level::Warn,
+        _ => log::Level::Info,
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 /// Connections that wait to be accepted.
-const BACKLOG: i32 = 8;
+const BACKLOG: i32 = 64;
 
 fn open(settings: &PairSettings) -> Result<OwnedFd, Errno> {
     let family = if settings.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };

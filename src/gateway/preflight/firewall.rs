@@ -56,8 +56,7 @@ pub(super) fn shortcut(ruleset: Option<&Value>) -> Option<Problem> {
         Problem::new(
             "connections are tracked here, and the shortcut carries their packets past conntrack: it calls the next packet that \
              it sees invalid, such as the last, and a rule that drops or does not accept those breaks the connection",
-            "sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1, or exempt the services from tracking (notrack), or set \
-             shortcut = false",
+            "sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1, or set shortcut = false",
         )
     })
 }
@@ -335,6 +334,19 @@ mod tests {
             assert_eq!(words.join(" "), want, "{what}: {found:?}");
             assert!(in_ruleset(&ruleset("accept", &rules), "eq0", (true, true)).is_empty());
         }
+    }
+
+    #[test]
+    fn rules_that_track_connections_are_told_from_others() {
+        let accept = json!({"accept": null});
+        let state = json!({"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "invalid"}});
+        let (plain, of_iptables) =
+            (interface("iifname", "==", "eth0"), json!({"xt": {"type": "match", "name": "conntrack"}}));
+        for (rule, want) in [(json!([plain, accept]), false), (json!([state]), true), (json!([of_iptables]), true)] {
+            assert_eq!(uses_conntrack(&ruleset("accept", std::slice::from_ref(&rule))), want, "{rule}");
+        }
+        let nat = json!({"nftables": [{"chain": {"family": "ip", "table": "nat", "name": "p", "type": "nat"}}]});
+        assert!(uses_conntrack(&nat));
     }
 
     #[test]

@@ -31,6 +31,51 @@ fn a_slow_peer_gets_states_and_not_a_log() {
 }
 
 #[test]
+fn on_a_slow_link_the_next_connection_of_a_port_takes_the_place_of_the_last_one() {
+    let mut pair = Pair::new();
+    pair.run(1000);
+    let listen = address(LISTEN[0]);
+    let now = pair.now();
+    open(&mut pair.gates[0], now, 1, listen);
+    pair.run(1000);
+    let kill = |gate: &mut Gate, now, n| {
+        let rows = gate.rows(now);
+        let flow = rows.iter().find(|row| row.client.port() == client(n).port()).unwrap().id;
+        gate.engine.apply(now, Change::Kill { flow }).unwrap();
+        flow.index
+    };
+    // What is written now arrives seconds later.
+    let now = pair.now();
+    let (_, before) = open(&mut pair.gates[0], now, 2, listen);
+    let mut late = Vec::new();
+    for _ in 0..80 {
+        pair.ms += 10;
+        late.extend(pair.gates[0].output(pair.now()));
+    }
+    // The client of the second one begins another one, which has a lower slot; and its former slot gets another flow, so that
+    // nothing says that it has ended.
+    let now = pair.now();
+    let gate = &mut pair.gates[0];
+    let slots = [kill(gate, now, 2), kill(gate, now, 1)];
+    let (_, after) = open(gate, now, 2, listen);
+    open(gate, now, 3, listen);
+    let of = |gate: &Gate, n| gate.rows(now).iter().find(|row| row.client.port() == client(n).port()).unwrap().id.index;
+    assert!(before != after && slots[0] > slots[1]);
+    assert_eq!([of(gate, 3), of(gate, 2)], slots);
+    pair.ms += 20;
+    let now = pair.now();
+    late.extend(pair.gates[0].output(now));
+    pair.ms += 1200;
+    let now = pair.now();
+    let to = &mut pair.gates[1];
+    to.node.handle_input(now, &mut to.engine, &late);
+    assert_eq!(pair.gates[1].flows(now), pair.gates[0].flows(now));
+    pair.run(11_000);
+    pair.assert_equal();
+    assert!(!pair.gates[1].events.iter().any(|event| matches!(event, Event::Differs { .. })));
+}
+
+#[test]
 fn what_differs_is_found_and_sent_again() {
     let mut pair = Pair::new();
     let now = pair.now();

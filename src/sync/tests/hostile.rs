@@ -223,6 +223,55 @@ fn wishes_for_everything_are_one_pass_a_second() {
 }
 
 #[test]
+fn a_peer_that_asks_again_and_again_fills_no_queue() {
+    let mut pair = Pair::new();
+    let now = pair.now();
+    let gate = &mut pair.gates[1];
+    while gate.node.poll_event().is_some() {}
+    let asks: Vec<u8> = (0..500).flat_map(|seq| frame_of(1, Kind::Yield, 1000 + seq, &[])).collect();
+    gate.node.handle_input(now, &mut gate.engine, &asks);
+    gate.node.handle_input(now, &mut gate.engine, &frame_of(1, Kind::Bulk, 2000, &[]));
+    let events: Vec<Event> = std::iter::from_fn(|| gate.node.poll_event()).collect();
+    assert_eq!(events[0], Event::Asked { times: 500 });
+    assert!(matches!(events[..], [_, Event::Close(_)]), "{events:?}");
+}
+
+#[test]
+fn connections_are_greeted_side_by_side_and_the_peers_alone_counts() {
+    let mut pair = Pair::new();
+    pair.run(1000);
+    pair.disconnect();
+    let now = pair.now();
+    let [one, two] = &mut pair.gates;
+    let mut others: Vec<_> = (0..3).map(|n| one.node.greet(now, &one.engine, [n; 32])).collect();
+    let mut of_peer = one.node.greet(now, &one.engine, [9; 32]);
+    // One says nothing, one has another key, one is not the peer.
+    let forged = [frame_of(0, Kind::Hello, 1, &hello().write()), frame_of(0, Kind::Proof, 2, &[7; 32])].concat();
+    assert_eq!(one.node.hear(&mut others[1], &mut &forged[..]), Err(LinkError::Key));
+    let stranger = Hello { node: "gamma".into(), ..hello() }.write();
+    let stranger = frame_of(0, Kind::Hello, 1, &stranger);
+    assert_eq!(one.node.hear(&mut others[2], &mut &stranger[..]), Err(LinkError::Stranger("gamma".into())));
+    two.node.connected(now, &mut two.engine, [7; 32]);
+    for _ in 0..2 {
+        let mut out = Vec::new();
+        of_peer.poll_output(&mut out);
+        two.node.handle_input(now, &mut two.engine, &out);
+        let back = two.output(now);
+        let mut bytes = &back[..];
+        if one.node.hear(&mut of_peer, &mut bytes).unwrap() {
+            // What it has sent behind its proof counts, and this gateway's proof is still to be sent.
+            let rest = bytes.to_vec();
+            one.node.meet(now, &mut one.engine, of_peer);
+            one.node.handle_input(now, &mut one.engine, &rest);
+            pair.run(1000);
+            pair.assert_equal();
+            return;
+        }
+    }
+    panic!("the peer has not been heard");
+}
+
+#[test]
 fn greetings_and_proofs_that_come_again_close_the_connection() {
     let mut gate = Gate::new(at(0), CONFIG, settings(0));
     for again in [Kind::Hello, Kind::Proof] {

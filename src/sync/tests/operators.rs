@@ -201,6 +201,83 @@ fn a_sticky_client_that_has_another_server_has_it_at_the_standby_too() {
 }
 
 #[test]
+fn a_sticky_client_whose_flow_has_come_and_gone_on_a_slow_link_is_known_at_the_standby() {
+    let mut pair = Pair::new();
+    pair.run(1000);
+    let end = |pair: &mut Pair, n| {
+        let (now, gate) = (pair.now(), &mut pair.gates[0]);
+        let rows = gate.rows(now);
+        let of = rows.iter().find(|row| row.client.ip() == IpAddr::from(*of(n, 0).ip())).unwrap();
+        gate.engine.apply(now, Change::Kill { flow: of.id }).unwrap();
+    };
+    let now = pair.now();
+    opens(&mut pair.gates[0], now, of(1, 1000));
+    pair.run(100);
+    // The connection takes nothing for two seconds.
+    pair.wait(200);
+    let now = pair.now();
+    let server = opens(&mut pair.gates[0], now, of(2, 1000));
+    pair.wait(1800);
+    end(&mut pair, 2);
+    let before = pair.bytes_of(Kind::Put);
+    pair.run(100);
+    let told = pair.bytes_of(Kind::Put) - before;
+    assert!((1..100).contains(&told), "that client alone: {told} bytes");
+    let now = pair.now();
+    let [one, two] = &mut pair.gates;
+    assert_eq!(stuck(one, now), stuck(two, now));
+    two.command(now, Command::Activate);
+    assert_eq!((2..8).map(|port| opens(two, now, of(2, port))).collect::<Vec<_>>(), [server; 6]);
+}
+
+#[test]
+fn a_sticky_client_whose_last_flow_ends_during_the_first_pass_is_known_at_the_standby() {
+    let mut pair = Pair::new();
+    let now = pair.now();
+    let client = |n: u16| SocketAddrV4::new(Ipv4Addr::new(198, 18, (n >> 8) as u8, n as u8), 1000);
+    (0..3000).for_each(|n| _ = opens(&mut pair.gates[0], now, client(n)));
+    pair.run(500);
+    pair.disconnect();
+    let now = pair.now();
+    pair.gates[1] = Gate::new(now, CONFIG, SyncSettings { instance: 77, ..settings(1) });
+    pair.connect();
+    // Greetings; then one portion, which has not all clients.
+    while stuck(&mut pair.gates[1], now).is_empty() {
+        for from in 0..2 {
+            let out = pair.gates[from].output(now);
+            let to = &mut pair.gates[1 - from];
+            to.node.handle_input(now, &mut to.engine, &out);
+        }
+    }
+    assert!(stuck(&mut pair.gates[1], now).len() < 2900, "it goes on");
+    let ids: Vec<_> = pair.gates[0].rows(now).into_iter().map(|row| row.id).collect();
+    ids.into_iter().for_each(|flow| _ = pair.gates[0].engine.apply(now, Change::Kill { flow }));
+    pair.run(500);
+    let now = pair.now();
+    let [one, two] = &mut pair.gates;
+    assert_eq!(stuck(one, now).len(), 3000);
+    assert!(stuck(one, now) == stuck(two, now), "{} of 3000", stuck(two, now).len());
+}
+
+#[test]
+fn a_sticky_client_that_was_forgotten_at_the_standby_alone_is_known_there_once_its_flow_goes_on() {
+    let mut pair = Pair::new();
+    let now = pair.now();
+    opens(&mut pair.gates[0], now, of(1, 1000));
+    pair.run(100);
+    let now = pair.now();
+    assert_eq!(clear(&mut pair.gates[1], now, &StickyQuery::default(), true).len(), 1);
+    let listen = address(STICKY);
+    let fin = pair.gates[0].pass(now, &tcp("FA", (101, 501), of(1, 1000), listen)).0.unwrap();
+    let (from, to) = ends(&fin);
+    pair.gates[0].pass(now, &tcp("FA", (501, 102), to, from)).0.unwrap();
+    pair.run(100);
+    let now = pair.now();
+    let [one, two] = &mut pair.gates;
+    assert_eq!((stuck(one, now).len(), stuck(one, now)), (1, stuck(two, now)));
+}
+
+#[test]
 fn a_flow_that_an_operator_ends_ends_at_the_standby_too() {
     let mut pair = Pair::new();
     let now = pair.now();
@@ -325,6 +402,16 @@ fn a_standby_that_follows_the_active_ones_health_probes_nothing_and_nothing_flap
     pair.connect();
     probed(&mut pair, 5000, [&[1], &[2, 3]]);
     assert_eq!((up(&pair.gates[0]), up(&pair.gates[1])), (vec![1], vec![1]));
+    // For a while both are active, and what the peer tells then is of no use.
+    let now = pair.now();
+    pair.gates[1].command(now, Command::Activate);
+    probed(&mut pair, 5000, [&[1], &[2, 3]]);
+    assert_eq!((up(&pair.gates[0]), up(&pair.gates[1])), (vec![1], vec![2, 3]));
+    let now = pair.now();
+    pair.gates[1].command(now, Command::StandBy);
+    let sent = probed(&mut pair, 1000, [&[1], &[2, 3]]);
+    assert!(sent[1] <= 3 && pair.gates[1].engine.follows_verdicts(), "{sent:?}");
+    assert_eq!(up(&pair.gates[1]), [1]);
     // A switch: who is active probes.
     let now = pair.now();
     pair.gates[1].command(now, Command::Activate);

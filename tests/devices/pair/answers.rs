@@ -94,6 +94,6 @@ fn a_standby_without_a_way_to_probe_has_the_servers_health_from_the_active_gatew
     assert!(run(world.servers[0].command(program("ip").to_str().unwrap()).args(link)).status.success());
     eventually("the second gateway to hear that one is down", || !up(1));
     assert!(up(2) && up(3) && second.sync().follows_health, "{}", second.log());
-    assert!(second.log().contains("the active gateway says so"), "{}", second.log());
+    assert!(second.log().contains("reported by the active gateway"), "{}", second.log());
     assert!(two.terminate().success() && one.terminate().success());
 }

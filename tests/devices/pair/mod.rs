@@ -4,6 +4,7 @@
 mod announced;
 mod answers;
 mod apart;
+mod carried;
 #[path = "../../common/established.rs"]
 mod established;
 mod order;

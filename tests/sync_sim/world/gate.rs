@@ -2,6 +2,7 @@
 
 use super::super::ends::{CONFIG, ONE_SERVER};
 use super::super::skew::Later;
+use super::health::monitored;
 use super::{STEP, World, own};
 use equipoise::config::{self, Settings};
 use equipoise::engine::Engine;
@@ -20,11 +21,12 @@ const LEARNING: u64 = 8_000;
 /// Most bytes that a gateway may keep for its peer: 23 for each slot of its table, and some frames.
 const MOST_MEMORY: usize = 2048 * 23 + (200 << 10);
 
-/// The configuration of a gateway: with every server, or without one that its peer has.
-fn settings(lacks_one: bool) -> &'static Settings {
-    static SETTINGS: [OnceLock<Settings>; 2] = [OnceLock::new(), OnceLock::new()];
-    SETTINGS[usize::from(lacks_one)].get_or_init(|| {
+/// The configuration of a gateway: with every server, or without one that its peer has; with monitors or without.
+fn settings(lacks_one: bool, is_monitored: bool) -> &'static Settings {
+    static SETTINGS: [OnceLock<Settings>; 4] = [const { OnceLock::new() }; 4];
+    SETTINGS[usize::from(lacks_one) + 2 * usize::from(is_monitored)].get_or_init(|| {
         let text = if lacks_one { CONFIG.replace(ONE_SERVER, "") } else { CONFIG.into() };
+        let text = if is_monitored { monitored(&text) } else { text };
         let mut settings = config::parse(&text, "sync_sim.toml").unwrap_or_else(|error| panic!("{error}"));
         // Shorter than a file may say, so that flows end within a history.
         let s = Duration::from_secs;
@@ -69,7 +71,7 @@ impl World {
     /// Starts a gateway without any flow.
     pub(super) fn start(&mut self, at: usize) {
         let now = self.now(at);
-        let mut engine = Engine::new(settings(self.lacks_one == Some(at)));
+        let mut engine = Engine::new(settings(self.lacks_one == Some(at), self.monitored));
         let names = ["alpha", "beta"];
         let sync = SyncSettings {
             node: names[at].into(),
@@ -82,6 +84,7 @@ impl World {
         engine.report_flows(self.keeps_log);
         let mut node = Node::new(sync, now, &mut engine).unwrap();
         node.hold_answers(self.holds);
+        node.follow_health(now, &mut engine, self.monitored);
         let gate = &mut self.gates[at];
         gate.running = Some(Running { engine, node, held: VecDeque::new() });
         gate.starts += 1;
@@ -173,7 +176,8 @@ impl World {
                     break;
                 }
                 engine.handle_timeout(now);
-                own_packets.extend(own(engine, now, &mut self.buffer));
+                let sent = own(engine, now, &mut self.buffer);
+                own_packets.extend(self.probes.answer((at, engine), now, sent));
             }
             while let Some(event) = engine.poll_event() {
                 if self.keeps_log

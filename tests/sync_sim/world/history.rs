@@ -1,9 +1,9 @@
 //! A history: what goes wrong, how it heals, and what both must agree on then.
 
-use super::super::ends::{Counts, Ends, State};
+use super::super::ends::{Counts, Ends, ONE_SERVER, State};
 use super::World;
 use super::gate::{Gate, Running};
-use equipoise::engine::{Change, Cursor, FlowQuery, StickyQuery};
+use equipoise::engine::{Change, Cursor, FlowQuery, StickyQuery, StickyRow};
 use equipoise::ids::FlowId;
 use equipoise::sync::Command;
 use ipnet::Ipv4Net;
@@ -40,7 +40,9 @@ impl World {
         self.finish(1_000, 0, false)?;
         // Flows still expire, and the peer hears of it a moment later.
         let mut left = 40;
-        while let Some(difference) = self.difference().or_else(|| self.stuck_otherwise()) {
+        while let Some(difference) =
+            self.difference().or_else(|| self.stuck_otherwise()).or_else(|| self.judged_otherwise())
+        {
             if left == 0 {
                 return Err(format!("20 s after healing, the two differ: {difference}"));
             }
@@ -48,6 +50,7 @@ impl World {
             self.finish(100, 0, false)?;
         }
         self.finish(25_000, 0, true)?;
+        (self.ends.counts.follows, self.ends.counts.downs) = (self.probes.followed, self.probes.downs);
         Ok(self.ends.counts)
     }
 
@@ -150,13 +153,18 @@ impl World {
         self.ends.cleared(self.t, client);
     }
 
-    /// Returns the sticky clients of a gateway and their servers.
-    fn stuck(&mut self, at: usize) -> BTreeMap<String, String> {
+    /// Returns the sticky clients of a gateway.
+    pub(super) fn sticky(&mut self, at: usize) -> Vec<StickyRow> {
         let now = self.now(at);
-        let Some(Running { engine, .. }) = &mut self.gates[at].running else { return BTreeMap::new() };
+        let Some(Running { engine, .. }) = &mut self.gates[at].running else { return Vec::new() };
         let (mut walk, mut rows) = (engine.begin_sticky(), Vec::new());
         while engine.sticky(now, (&mut walk, &StickyQuery::default()), 64, &mut rows) == Some(true) {}
-        rows.into_iter().filter(|row| row.proven).map(|row| (row.client, row.server)).collect()
+        rows
+    }
+
+    /// Returns those that have proved themselves, and their servers.
+    fn stuck(&mut self, at: usize) -> BTreeMap<String, String> {
+        self.sticky(at).into_iter().filter(|row| row.proven).map(|row| (row.client, row.server)).collect()
     }
 
     /// What the standby knows of sticky clients that is not so; none if nothing is.
@@ -166,7 +174,9 @@ impl World {
         if self.was_split {
             own.clear();
         }
-        let differs = own.iter().find(|(client, server)| other.get(*client) != Some(server));
+        // Nobody new goes to a server at the gateway that lacks it, so a client without a flow there means nothing to it.
+        let lacks = |server: &str| self.lacks_one.is_some() && ONE_SERVER.contains(&format!("\"{server}\""));
+        let differs = own.iter().find(|(client, server)| other.get(*client) != Some(server) && !lacks(server));
         self.ends.counts.stuck += own.len() as u64;
         self.ends.counts.forgotten += self.ends.forgotten.len() as u64;
         let forgotten = self.ends.forgotten.iter().map(|client| Ends::address(*client).to_string());
@@ -188,6 +198,7 @@ impl World {
     pub(super) fn heal(&mut self) {
         self.say(|| "everything heals".into());
         self.cut = [self.t; 2];
+        self.heal_probes();
         self.loss = 0;
         self.channels.values_mut().for_each(|channel| channel.slow_until = 0);
         for at in 0..2 {
@@ -215,17 +226,14 @@ impl World {
         self.was_split |= self.t > 3000 && self.is_active(0) && self.is_active(1);
         if self.is_active(0) && self.is_active(1) && self.t >= self.cut[0] {
             // Each has clients of its own until the election is over.
-            match self.lacks_one {
-                None => self.ends.unstick(self.calm_at),
-                // They choose other servers for the datagrams of a client.
-                Some(_) => self.ends.excuse((self.t, u64::MAX), self.in_step_at, self.calm_at),
+            match self.lacks_one.is_some() || self.monitored {
+                false => self.ends.unstick(self.calm_at),
+                // They may choose other servers for the datagrams of a client.
+                true => self.ends.excuse((self.t, u64::MAX), self.in_step_at, self.calm_at),
             }
             self.ends.excuse_any(self.in_step_at);
         }
         let calm = self.t - self.in_step_at <= 300 && self.is_active(0) != self.is_active(1);
-        if calm && !self.ends.calm {
-            self.ends.calm_since = self.t;
-        }
         self.ends.calm = calm;
     }
 
@@ -253,6 +261,11 @@ impl World {
 
     /// Returns the flows of a gateway, without half-open ones.
     pub(super) fn flows(&self, at: usize) -> Vec<Row> {
+        self.rows(at, false)
+    }
+
+    /// Returns the flows of a gateway, half-open or not.
+    pub(super) fn rows(&self, at: usize, half_open: bool) -> Vec<Row> {
         let Some(Running { engine, .. }) = &self.gates[at].running else { return Vec::new() };
         let mut rows = Vec::new();
         engine.flows(self.now(at), &FlowQuery::default(), Cursor::default(), 1 << 16, &mut rows);
@@ -262,7 +275,7 @@ impl World {
         };
         let mut rows: Vec<Row> = rows
             .into_iter()
-            .filter(|row| row.id.index & FlowId::HALF_OPEN == 0)
+            .filter(|row| half_open || row.id.index & FlowId::HALF_OPEN == 0)
             .map(|row| {
                 let source = row.source.map_or_else(String::new, |source| source.to_string());
                 let ends = (v4(row.client), v4(row.listen));

@@ -1,9 +1,11 @@
 //! The world: two gateways with clocks of their own, what elects the active one, the connection between them, and faults.
 //!
 //! Time passes in steps of 10 ms. Everything that is random comes from one seed. Here is how packets pass; `gate` has the
-//! gateways and their election, `link` the connection between them, `history` what goes wrong, and what must hold.
+//! gateways and their election, `link` the connection between them, `health` what monitors find, `history` what goes
+//! wrong, and what must hold.
 
 mod gate;
+mod health;
 mod history;
 mod link;
 
@@ -16,6 +18,7 @@ use equipoise::packet::{Meta, Side};
 use equipoise::sync::Role;
 use equipoise::time::Instant;
 use gate::{Gate, Running};
+use health::Probes;
 use link::Channel;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -50,9 +53,15 @@ pub struct World {
     /// Whether answers to SYNs wait until the other gateway knows of the connection.
     holds: bool,
     loss: u64,
+    /// Whether the gateways probe the servers, and the standby takes the view of the active one.
+    monitored: bool,
+    probes: Probes,
     pub ends: Ends,
     pub log: Vec<String>,
     keeps_log: bool,
+    /// The client of which the log has all that the gateways know and all that they forward, and what they knew last.
+    watched: Option<usize>,
+    seen: [Vec<String>; 2],
     /// For packets.
     buffer: Vec<u8>,
 }
@@ -85,6 +94,9 @@ impl World {
             lacks_one: Some(rng.below(8) as usize).filter(|at| *at < 2),
             holds: rng.below(3) == 0,
             loss: [0, 5, 30][rng.below(3) as usize],
+            // Of their own, so that histories without them stay as they are.
+            monitored: seed.is_multiple_of(4),
+            probes: Probes::new(seed),
             gates,
             channels: BTreeMap::new(),
             made: 0,
@@ -97,6 +109,8 @@ impl World {
             rng,
             log: Vec::new(),
             keeps_log,
+            watched: None,
+            seen: Default::default(),
             buffer: vec![0; 65_535],
         };
         world.ends.sticks = world.lacks_one.is_none();
@@ -171,8 +185,10 @@ impl World {
                     _ => out.push(bytes),
                 }
             }
-            out.extend(own(engine, now, &mut self.buffer));
-            if self.keeps_log && !matches!(verdict, Verdict::Forward { .. }) {
+            let own = own(engine, now, &mut self.buffer);
+            out.extend(self.probes.answer((at, engine), now, own));
+            let is_watched = self.watched.is_some_and(|watched| watched == client);
+            if self.keeps_log && (is_watched || !matches!(verdict, Verdict::Forward { .. })) {
                 let is_up = [self.is_active(0), self.is_active(1)];
                 self.say(|| format!("  {packet:?} at gateway {at} (active {is_up:?}): {verdict:?}"));
             }
@@ -225,8 +241,37 @@ impl World {
             }
         }
         self.compare();
+        self.probe();
+        self.watch();
         for (client, packet) in self.ends.act(self.t, may_begin) {
             self.carry(client, packet);
+        }
+    }
+
+    /// Has the log say all that happens to a client.
+    pub fn watch_client(&mut self, client: Option<usize>) {
+        self.watched = client;
+    }
+
+    /// Logs what the gateways know of the client that is watched, where that has changed.
+    fn watch(&mut self) {
+        let Some(client) = self.watched.filter(|_| self.keeps_log).map(|client| Ends::address(client).to_string())
+        else {
+            return;
+        };
+        for at in 0..2 {
+            let flows = self.rows(at, true).into_iter().filter(|row| row.1.ip().to_string() == client);
+            let mut known: Vec<String> = flows.map(|row| format!("{row:?}")).collect();
+            known.extend(self.sticky(at).into_iter().filter(|row| row.client == client).map(|row| {
+                let given = self.t.saturating_sub(row.given_ms) as f64 / 1000.0;
+                format!("sticks to {} since {given:.2}, proven {}, flows {}", row.server, row.proven, row.flows)
+            }));
+            if known != self.seen[at] {
+                let new = known.iter().filter(|line| !self.seen[at].contains(line)).cloned().collect::<Vec<_>>();
+                let old = self.seen[at].iter().filter(|line| !known.contains(line)).cloned().collect::<Vec<_>>();
+                self.say(|| format!("  gateway {at} knows {new:?}, no longer {old:?}"));
+                self.seen[at] = known;
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{Lost, Numbers, StateError, StateLoad};
 use crate::flow::{Key, NUMBERS, SavedFlow, Table};
 use crate::health::SavedVerdict;
 use crate::ids::FlowId;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use std::sync::Arc;
 
 /// The most things that a peer may name.
@@ -29,16 +29,6 @@ pub struct Taking {
 /// A half-open flow of the peer, which passes its handshakes on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HalfOffer(FlowRecord);
-
-impl HalfOffer {
-    /// Returns it as it is if its record was under way for so long.
-    #[must_use]
-    pub fn delayed(mut self, lag: Duration) -> HalfOffer {
-        let created = &mut self.0.saved.created;
-        *created = Instant::from_nanos(created.as_nanos().saturating_sub(lag.as_nanos() as u64));
-        self
-    }
-}
 
 /// A record of the peer.
 #[derive(Debug)]
@@ -175,7 +165,7 @@ impl Engine {
         });
         let of = (&*self.plan, &self.standing);
         match (same, saved) {
-            (Some(id), Ok(saved)) if self.shard.renew_flow(of, now, id, &saved) => Ok(id),
+            (Some(id), Ok(saved)) if self.shard.renew_flow(of, now, id, (&saved, offer.record.is_counted)) => Ok(id),
             (same, Err(why)) => {
                 same.into_iter().for_each(|id| self.shard.end_renewed(of, now, id));
                 Err(why)
@@ -189,8 +179,8 @@ impl Engine {
 
     /// Makes a half-open flow of the peer one of this engine, unless there is one with a key of it that its ends may use here:
     /// one that is not half-open; any other one if this gateway opens flows itself; the same one if its server has answered
-    /// here and not there. Returns whether it is as the peer has it.
-    pub fn take_half_open(&mut self, taking: &Taking, now: Instant, offer: &HalfOffer) -> bool {
+    /// here and not there. Returns it if it is as the peer has it.
+    pub fn take_half_open(&mut self, taking: &Taking, now: Instant, offer: &HalfOffer) -> Option<FlowId> {
         let HalfOffer(record) = offer;
         let flow = &record.saved.flow;
         let found = [&flow.client, &flow.server].map(|key| self.find_flow(key));
@@ -201,11 +191,11 @@ impl Engine {
             true => self.duty() != Duty::Standby,
         };
         if found.into_iter().flatten().any(stays) {
-            return false;
+            return None;
         }
-        let Ok(saved) = self.flow_here(&taking.load.numbers, now, record) else { return false };
+        let saved = self.flow_here(&taking.load.numbers, now, record).ok()?;
         self.shard.wake_port(&saved);
-        self.shard.restore_flow((&self.plan, &self.standing), now, &saved, record.is_counted).is_ok()
+        self.shard.restore_flow((&self.plan, &self.standing), now, &saved, record.is_counted).ok()
     }
 
     fn host_guests(&mut self, taking: &mut Taking, now: Instant) -> bool {

@@ -68,6 +68,21 @@ fn another_version_changes_nothing_and_unknown_fields_are_skipped() {
 }
 
 #[test]
+fn what_a_clock_that_is_ahead_says_of_a_server_has_happened_by_now() {
+    let (mut old, server) = (Engine::new(&before()), ServerId(0));
+    old.apply(at(10), Change::Health { server, up: Some(false) }).unwrap();
+    old.apply(at(20), Change::Health { server, up: Some(true) }).unwrap();
+    old.apply(at(20), Change::Load { server, load: 50, maintenance: true }).unwrap();
+    let state = save(&mut old, at(21), true, 100);
+    let (mut new, now) = (Engine::new(&before()), at(30));
+    let mut load = StateLoad::new(at(100_000));
+    new.load_state(&mut load, now, &state).unwrap();
+    new.end_load(&load, now).unwrap();
+    let standing = new.standing.servers().save(new.plan.roster(), now, server);
+    assert_eq!((standing.back_since, standing.load, standing.maintenance), (Some(now), Some((50, now)), true));
+}
+
+#[test]
 fn a_state_without_its_end_is_not_whole() {
     let (mut old, _, now) = busy(1, &mut Rng::new(1));
     let state = save(&mut old, now, true, 100);

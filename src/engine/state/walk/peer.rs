@@ -193,7 +193,25 @@ impl Engine {
     /// Begins to give clients and ports without flows.
     pub fn begin_giving_rest(&mut self, giving: &mut Giving) {
         self.shard.chooser_mut().begin_sticky_walk(Watcher::Peer);
-        giving.0.at = At::Slots(0);
+        (giving.0.at, giving.0.used_since) = (At::Slots(0), None);
+    }
+
+    /// Begins to give clients without flows that have been used since a time: of their flows the peer may never have heard.
+    pub fn begin_giving_recent(&mut self, giving: &mut Giving, since: Instant) {
+        self.begin_giving_rest(giving);
+        giving.0.used_since = Some(since);
+    }
+
+    /// Writes more of them to `out`, of about `most` that it looks at; returns whether that is all.
+    pub fn give_recent(&mut self, giving: &mut Giving, now: Instant, most: usize, out: &mut Vec<u8>) -> bool {
+        giving.0.base = Base(now);
+        let mut left = most.max(1);
+        while let At::Slots(_) = giving.0.at
+            && left > 0
+        {
+            left = left.saturating_sub(self.write_part(&mut giving.0, now, left, out).max(1));
+        }
+        !matches!(giving.0.at, At::Slots(_))
     }
 
     /// Writes more clients and ports without flows to `out`: about `most` records; returns whether that is all.
