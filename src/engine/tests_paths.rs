@@ -231,6 +231,34 @@ fn a_carried_flow_ends_when_it_has_been_silent_for_its_timeout_and_not_before() 
 }
 
 #[test]
+fn a_silent_flow_gives_its_place_to_one_that_has_packets() {
+    let mut engine = engine();
+    let mut talks = Vec::new();
+    for port in 4000..4003 {
+        let mut talk = Talk::new(engine, port);
+        talk.lasts();
+        engine = std::mem::replace(&mut talk.engine, Engine::new(&settings(1, 1)));
+        talks.push(talk);
+    }
+    let paths = [engine.poll_path(at(3)).unwrap(), engine.poll_path(at(3)).unwrap()];
+    // The first goes on, past the engine.
+    let report = talks[0].carried(10, 1000);
+    engine.carried(at(12), paths[0].place, Some(at(12)), &report);
+    talks[2].engine = engine;
+    talks[2].says(12, Side::Client, 10);
+    assert_eq!(talks[2].engine.poll_left(), None, "none has been silent for long");
+    talks[2].says(14, Side::Client, 10);
+    talks[2].says(14, Side::Client, 10);
+    assert_eq!(talks[2].engine.poll_left(), Some(paths[1].place));
+    assert_eq!(talks[2].engine.poll_left(), None, "one is enough");
+    let last = Carried { sequence: paths[1].sequence, ..Carried::default() };
+    talks[2].engine.left(at(14), paths[1].place, None, &last);
+    talks[2].says(14, Side::Client, 10);
+    let path = talks[2].engine.poll_path(at(14)).expect("there is room");
+    assert_eq!((path.place, path.ends[0].src_port), (paths[1].place, 4002));
+}
+
+#[test]
 fn a_reset_is_believed_at_the_number_of_now_alone() {
     for (offset, state) in [(0, TimeoutState::Reset), (1, TimeoutState::Established), (5000, TimeoutState::Established)]
     {

@@ -32,7 +32,7 @@ impl Shard {
         let (packets, bytes) = (arrival.packets, len as u64);
         let whose = self.table.count_plain(found, packets, bytes);
         self.count_traffic(whose, found.side, packets, bytes);
-        self.mind_path(found);
+        self.mind_path(arrival.now, found);
         let why = Forwarded::Translated { flow: self.table.id_plain(found.index), from: found.side, opened: false };
         Verdict::Forward { len, why }
     }
@@ -66,7 +66,7 @@ impl Shard {
             match follow {
                 Follow::Tcp(track) => {
                     found.index = self.follow(of, arrival.now, found.index, track);
-                    self.mind_path(found);
+                    self.mind_path(arrival.now, found);
                 }
                 // A flow that has just been created is as it should be.
                 Follow::Touch(_) if opened => {}

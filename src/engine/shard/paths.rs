@@ -11,12 +11,17 @@ use super::Shard;
 use crate::flow::{Carried, Found};
 use crate::ids::{FlowId, ServerId, ServiceId};
 use crate::packet::Side;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 
 /// Packets after which a flow is worth a place. Most connections have fewer; to carry one costs the system a few
 /// microseconds once, as long as two packets take through the device.
 pub(super) const LASTING: u64 = 32;
+
+/// How long a flow may be silent until it gives its place to another one that has packets.
+const IDLE: Duration = Duration::from_secs(10);
+/// Places that a packet of a flow for which there is none looks at.
+const LOOKS: usize = 4;
 
 /// No place.
 const NONE: u32 = u32::MAX;
@@ -43,6 +48,8 @@ struct Place {
     reported: Carried,
     /// When it was.
     confirmed: Instant,
+    /// When it was last given, or said to have had packets.
+    active: Instant,
 }
 
 /// All places; none as long as nobody carries.
@@ -61,6 +68,8 @@ pub(super) struct Paths {
     leaving: VecDeque<u32>,
     /// Places whose flow is due.
     due: VecDeque<u32>,
+    /// The place that is looked at next where all are taken.
+    hand: usize,
     era: u64,
     packets: u64,
     bytes: u64,
@@ -76,6 +85,7 @@ impl Paths {
             mtu: [0; 2],
             reported: Carried::default(),
             confirmed: Instant::ZERO,
+            active: Instant::ZERO,
         };
         let queue = || VecDeque::with_capacity(most as usize);
         Paths {
@@ -113,6 +123,20 @@ impl Paths {
             self.leaving.push_back(place);
         }
     }
+
+    /// Looks for a place whose flow is silent, and makes it be carried no longer; not while another place is about to be free.
+    fn make_room(&mut self, now: Instant) {
+        for _ in 0..LOOKS {
+            if !self.leaving.is_empty() {
+                return;
+            }
+            let place = self.hand;
+            self.hand = (place + 1) % self.places.len();
+            if now.since(self.places[place].active) >= IDLE {
+                self.leave(place as u32);
+            }
+        }
+    }
 }
 
 impl Shard {
@@ -132,13 +156,13 @@ impl Shard {
 
     /// Offers a flow of which a packet was just handled if it has lasted, or withdraws it if it is no longer only translated.
     #[inline]
-    pub(super) fn mind_path(&mut self, found: Found) {
+    pub(super) fn mind_path(&mut self, now: Instant, found: Found) {
         if !self.paths.places.is_empty() {
-            self.mind_path_of(found.index);
+            self.mind_path_of(now, found.index);
         }
     }
 
-    fn mind_path_of(&mut self, index: u32) {
+    fn mind_path_of(&mut self, now: Instant, index: u32) {
         match self.paths.of(index) {
             Some(place) if !self.table.is_steady(index) => self.paths.leave(place),
             Some(_) => {}
@@ -146,15 +170,15 @@ impl Shard {
                 && self.table.is_steady(index)
                 && self.table.packets(index) >= self.paths.lasting =>
             {
-                self.offer(index);
+                self.offer(now, index);
             }
             None => {}
         }
     }
 
     #[cold]
-    fn offer(&mut self, index: u32) {
-        let Some(place) = self.paths.free.pop_front() else { return };
+    fn offer(&mut self, now: Instant, index: u32) {
+        let Some(place) = self.paths.free.pop_front() else { return self.paths.make_room(now) };
         let (server, service) = self.table.whose(index);
         let of = &mut self.paths.places[place as usize];
         (of.state, of.flow, of.server, of.service) = (State::Offered, self.table.id(index), server, service);
@@ -177,7 +201,7 @@ impl Shard {
             };
             let sequence = self.table.sequence(flow.index);
             let given = &mut self.paths.places[place as usize];
-            (given.state, given.mtu, given.confirmed) = (State::Given, mtu, now);
+            (given.state, given.mtu, given.confirmed, given.active) = (State::Given, mtu, now, now);
             given.reported = Carried { sequence, ..Carried::default() };
             let ends = [Side::Client, Side::Server].map(|side| self.table.key(flow.index, side));
             return Some(Path { place, flow, ends, mtu, sequence });
@@ -242,6 +266,9 @@ impl Shard {
         }
         of.confirmed = now;
         let before = std::mem::replace(&mut of.reported, *report);
+        if before.packets != report.packets {
+            of.active = seen.unwrap_or(now).min(now);
+        }
         let (flow, whose) = (of.flow, (of.server, of.service));
         let index = self.table.slot(flow);
         if before.packets != report.packets {
