@@ -231,6 +231,32 @@ fn a_carried_flow_ends_when_it_has_been_silent_for_its_timeout_and_not_before() 
 }
 
 #[test]
+fn the_ends_of_a_carried_flow_are_reset_at_the_numbers_at_which_it_was_left() {
+    let mut engine = Engine::new(&settings(2, 9));
+    engine.offer_paths(2);
+    drop(engine.apply(at(1), Change::Health { server: ServerId(0), up: Some(false) }));
+    let (mut talk, path) = Talk::taken(engine);
+    let mut buffer = vec![0; 2000];
+    talk.engine.reload(at(4), &settings(1, 9), Removed::EndNow);
+    while talk.engine.poll_timeout().is_some_and(|due| due <= at(4)) {
+        talk.engine.handle_timeout(at(4));
+    }
+    assert_eq!(talk.engine.counters().flows, 0);
+    assert!(talk.engine.poll_transmit(at(4), &mut buffer).is_none(), "it is still carried");
+    let report = talk.carried(4000, 4 << 20);
+    assert_eq!(talk.engine.poll_left(), Some(path.place));
+    talk.engine.left(at(4), path.place, Some(at(4)), &report);
+    let mut numbers = Vec::new();
+    while let Some((len, _)) = talk.engine.poll_transmit(at(4), &mut buffer) {
+        let Transport::Tcp { seq, flags, .. } = parse(&buffer[..len]).unwrap().transport else { panic!() };
+        assert!(flags.rst());
+        numbers.push(seq);
+    }
+    // What each end expects of the other.
+    assert_eq!(numbers, [talk.next[1], talk.next[0]]);
+}
+
+#[test]
 fn a_silent_flow_gives_its_place_to_one_that_has_packets() {
     let mut engine = engine();
     let mut talks = Vec::new();

@@ -55,6 +55,28 @@ pub struct Sequence {
     pub acked: [u32; 2],
 }
 
+impl Sequence {
+    /// Does the same as [`Ends::follow`].
+    pub(crate) fn follow(&mut self, was: &Sequence, now: &Sequence) {
+        for side in [0, 1] {
+            let own = [&mut self.next[side], &mut self.acked[side]];
+            let others = [(was.next[side], now.next[side]), (was.acked[side], now.acked[side])];
+            for (own, (was, now)) in own.into_iter().zip(others) {
+                if was != now && !advances(now, *own) {
+                    *own = now;
+                }
+            }
+        }
+    }
+
+    /// Does the same as [`Ends::reset_towards`], for a connection of which all numbers are known.
+    pub(crate) fn reset_towards(&self, to: Side) -> ([Option<u32>; 2], u32) {
+        let (own, other) = (to as usize, to.other() as usize);
+        let (acked, next) = (self.acked[own], self.next[other]);
+        ([Some(acked), Some(next).filter(|next| *next != acked)], self.next[own])
+    }
+}
+
 /// [`Ends`] of a handshake under way, packed into 15 bytes. An acknowledgement by the client of something other than the
 /// server's SYN is lost, which proves nothing before the flow is open; and so is that the client's numbers are not from
 /// its SYN, because that was too big to be sent on.
@@ -299,15 +321,9 @@ impl Ends {
     /// Takes over what somebody else has learned from segments that were not seen here, since it reported `was`. Numbers
     /// that are ahead of those, from segments that only came here, stay.
     pub(super) fn follow(&mut self, was: &Sequence, now: &Sequence) {
-        for side in [0, 1] {
-            let own = [&mut self.next[side], &mut self.acked[side]];
-            let others = [(was.next[side], now.next[side]), (was.acked[side], now.acked[side])];
-            for (own, (was, now)) in own.into_iter().zip(others) {
-                if was != now && !advances(now, *own) {
-                    *own = now;
-                }
-            }
-        }
+        let mut own = self.sequence();
+        own.follow(was, now);
+        (self.next, self.acked) = (own.next, own.acked);
     }
 
     /// Processes a segment of an established flow if it is like almost all: of an open connection of which nothing is in

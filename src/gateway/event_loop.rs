@@ -426,6 +426,8 @@ impl EventLoop {
         if let Some(carrying) = &mut self.carrying {
             let may = !self.giver.is_copying() && !self.is_over;
             carrying.work(&mut self.engine, now, (may, !self.queues.may_have_packets()));
+            // Resets of flows that ended, and are carried no longer only now.
+            self.send_own(now);
         }
     }
 

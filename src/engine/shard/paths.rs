@@ -8,7 +8,8 @@ use super::super::plan::Plan;
 use super::super::standing::Standing;
 use super::super::{Duty, Engine};
 use super::Shard;
-use crate::flow::{Carried, Found};
+use super::upkeep::resets_at;
+use crate::flow::{Carried, Found, Key, Sequence};
 use crate::ids::{FlowId, ServerId, ServiceId};
 use crate::packet::Side;
 use crate::time::{Duration, Instant};
@@ -48,8 +49,18 @@ struct Place {
     reported: Carried,
     /// When it was.
     confirmed: Instant,
+    /// What its flow leaves to do when it is no longer carried: only then it is known which resets its ends will accept.
+    resets: Option<Resets>,
     /// When it was last given, or said to have had packets.
     active: Instant,
+}
+
+/// Resets that are due to the ends of a flow that has ended.
+#[derive(Debug, Clone, Copy)]
+struct Resets {
+    to: &'static [Side],
+    keys: [Key; 2],
+    sequence: Sequence,
 }
 
 /// All places; none as long as nobody carries.
@@ -86,6 +97,7 @@ impl Paths {
             reported: Carried::default(),
             confirmed: Instant::ZERO,
             active: Instant::ZERO,
+            resets: None,
         };
         let queue = || VecDeque::with_capacity(most as usize);
         Paths {
@@ -259,7 +271,7 @@ impl Shard {
         place: u32,
         (seen, report): (Option<Instant>, &Carried),
         is_last: bool,
-    ) -> Option<crate::flow::Sequence> {
+    ) -> Option<Sequence> {
         let of = self.paths.places.get_mut(place as usize)?;
         if !matches!(of.state, State::Given | State::Leaving) {
             return None;
@@ -285,9 +297,29 @@ impl Shard {
             }
         }
         if is_last {
+            if let Some(mut resets) = self.paths.places[place as usize].resets.take() {
+                resets.sequence.follow(&before.sequence, &report.sequence);
+                for to in resets.to {
+                    for packet in resets_at(resets.keys[*to as usize], resets.sequence.reset_towards(*to)) {
+                        self.answers.send(&packet, Default::default());
+                    }
+                }
+            }
             self.paths.take(place);
         }
         index.map(|index| self.table.sequence(index))
+    }
+
+    /// Has resets sent to ends of a flow that ends as soon as it is carried no longer; returns false if it is not carried.
+    pub(super) fn reset_later(&mut self, index: u32, to: &'static [Side]) -> bool {
+        let Some(place) = self.paths.of(index) else { return false };
+        let of = &mut self.paths.places[place as usize];
+        if !matches!(of.state, State::Given | State::Leaving) {
+            return false;
+        }
+        let keys = [Side::Client, Side::Server].map(|side| self.table.key(index, side));
+        of.resets = Some(Resets { to, keys, sequence: self.table.sequence(index) });
+        true
     }
 
     /// Withdraws a flow that ends.

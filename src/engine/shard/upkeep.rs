@@ -6,7 +6,7 @@ use super::super::step::For;
 use super::super::{Ended, Event, FlowRow};
 use super::Shard;
 use crate::balance::PickedBy;
-use crate::flow::{Mapping, TimeoutState};
+use crate::flow::{Key, Mapping, TimeoutState};
 use crate::packet::{Protocol, Side, build};
 use crate::time::{Duration, Instant};
 
@@ -19,6 +19,25 @@ const MOST_RESETS: usize = 4;
 /// What chose a flow's server, by the number stored in the flow.
 pub(super) const PICKED_BY: [PickedBy; 4] =
     [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort, PickedBy::Server];
+
+/// Returns which ends of an established connection hear that it is forgotten.
+fn told(cause: Ended) -> &'static [Side] {
+    match cause {
+        Ended::Expired | Ended::Evicted => &[Side::Client, Side::Server],
+        Ended::ServerDown => &[Side::Server],
+        Ended::Replaced | Ended::Drained | Ended::Killed => &[],
+    }
+}
+
+/// Builds resets for the end that sends packets with this key.
+pub(super) fn resets_at(of: Key, (seqs, ack): ([Option<u32>; 2], u32)) -> impl Iterator<Item = Vec<u8>> {
+    let key = of.reversed();
+    seqs.into_iter().flatten().filter_map(move |seq| {
+        let mut packet = [0; build::MOST];
+        let len = build::reset_flow(&mut packet, &key.addresses, (key.src_port, key.dst_port), seq, ack)?;
+        Some(packet[..len].to_vec())
+    })
+}
 
 impl Shard {
     /// Does a bounded part of the work that is due.
@@ -56,8 +75,11 @@ impl Shard {
         if !packets.is_empty() {
             self.answers.charge(now, For::Forgotten);
         }
-        for packet in packets {
-            self.answers.send(&packet, Default::default());
+        let sides = told(cause);
+        if packets.is_empty() || !self.reset_later(index, sides) {
+            for packet in packets {
+                self.answers.send(&packet, Default::default());
+            }
         }
         self.end(of, now, index, cause);
     }
@@ -66,11 +88,7 @@ impl Shard {
     /// both if it expired or gave way, the server if the client has gone to another one. None for connections that are
     /// over, and for those that are half-open, which a flood of SYNs would turn into a flood of resets.
     pub(in crate::engine) fn farewell(&self, now: Instant, index: u32, cause: Ended) -> Vec<Vec<u8>> {
-        let sides: &[Side] = match cause {
-            Ended::Expired | Ended::Evicted => &[Side::Client, Side::Server],
-            Ended::ServerDown => &[Side::Server],
-            Ended::Replaced | Ended::Drained | Ended::Killed => &[],
-        };
+        let sides = told(cause);
         let flow = self.table.facts(index);
         let knows = (flow.protocol, flow.state) == (Protocol::Tcp, TimeoutState::Established);
         let may = knows && !self.part.stands_by() && self.answers.allows(now, For::Forgotten);
@@ -140,7 +158,7 @@ impl Shard {
 
     /// Ends a flow; both ends of a TCP connection get resets that they will accept.
     pub(in crate::engine) fn end_by_reset(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, cause: Ended) {
-        if !self.part.stands_by() {
+        if !self.part.stands_by() && !self.reset_later(index, &[Side::Client, Side::Server]) {
             for packet in self.resets(index) {
                 self.answers.send(&packet, Default::default());
             }
@@ -160,13 +178,7 @@ impl Shard {
 
     /// Returns the resets of which one end of a TCP flow will accept one.
     fn resets_to(&self, index: u32, to: Side) -> impl Iterator<Item = Vec<u8>> {
-        let key = self.table.key(index, to).reversed();
-        let (seqs, ack) = self.table.reset_towards(index, to);
-        seqs.into_iter().flatten().filter_map(move |seq| {
-            let mut packet = [0; build::MOST];
-            let len = build::reset_flow(&mut packet, &key.addresses, (key.src_port, key.dst_port), seq, ack)?;
-            Some(packet[..len].to_vec())
-        })
+        resets_at(self.table.key(index, to), self.table.reset_towards(index, to))
     }
 
     /// Returns a flow as seen at one point in time.
