@@ -85,7 +85,8 @@ fn services_in_dns_come_change_and_go_and_stay_while_dns_is_down() {
     let mut download = Running::start(
         world
             .curl(0, "big")
-            .args(["--limit-rate", "200k", "--max-time", "90", "-o", "/dev/null"])
+            // 18 s at the 50 kB/s of the server.
+            .args(["--range", "0-899999", "--max-time", "90", "-o", "/dev/null"])
             .stderr(Stdio::null()),
     );
     eventually("a download under way", || world.flows(&["--service", "web"]).iter().any(|row| row.bytes_out > 10_000));
@@ -267,7 +268,8 @@ fn flows_to_servers_from_dns_and_their_changes_outlive_a_gateway_that_starts_wit
     let mut download = Running::start(
         world
             .curl(0, "big")
-            .args(["--limit-rate", "200k", "--max-time", "90", "-o", "/dev/null"])
+            // 18 s at the 50 kB/s of the server.
+            .args(["--range", "0-899999", "--max-time", "90", "-o", "/dev/null"])
             .stderr(Stdio::null()),
     );
     eventually("a download under way", || world.flows(&["--service", "web"]).iter().any(|row| row.bytes_out > 10_000));
