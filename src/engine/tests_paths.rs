@@ -201,7 +201,7 @@ fn a_carried_flow_ends_when_it_has_been_silent_for_its_timeout_and_not_before() 
             }
         }
     };
-    // Each time it is due there has been a packet a moment ago.
+    // A packet passed shortly before each deadline.
     let mut packets = 0;
     pass(&mut talk, 400, &mut |talk, second| {
         packets += 1;

@@ -27,8 +27,8 @@ impl Monitors {
         self.all.targets.iter().filter(|target| !target.rests()).count()
     }
 
-    /// Begins to follow others, who tell all their verdicts from now on: what has been told rests, until the end of that
-    /// ([`Monitors::told_all`]) also what was told before.
+    /// Begins to follow others, who now send all their verdicts. A target that they report is not probed here; one that they
+    /// reported earlier is not either, until all verdicts have come ([`Monitors::told_all`]).
     pub fn begin_following(&mut self, now: Instant) {
         if !self.started {
             self.start(now);
