@@ -2,7 +2,8 @@
 //!
 //! Run `cargo bench --bench takeover` as root; `-- FLOWS` for another number than 1,000,000. A gateway starts with that
 //! many established flows from a state file and hands over five times, while a client sends a datagram each millisecond
-//! through it, and counts the time without an answer. The memory is compared with that of one gateway with these flows.
+//! through it, and counts the time without an answer. Client and server have real-time priority, and the longest that the
+//! client slept beyond its millisecond is shown beside. The memory is compared with that of one gateway with these flows.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a benchmark")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
@@ -16,7 +17,6 @@ mod setup;
 
 use established::write_state;
 use live::{ECHO, Gateway, Net, WEB, until};
-use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,18 +40,31 @@ fn took(log: &str) -> f64 {
     words[words.len() - 2].parse().unwrap()
 }
 
-/// A client that sends a datagram each millisecond; the longest time without an answer since it was last asked, in
-/// microseconds.
-fn talk(socket: UdpSocket, longest: &Arc<AtomicU64>, ends: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
+/// The longest times of a client since they were last taken, in microseconds: without an answer, and asleep beyond the
+/// millisecond that it meant to sleep.
+#[derive(Default)]
+struct Longest {
+    silent: AtomicU64,
+    asleep: AtomicU64,
+}
+
+/// Has a client send a datagram each millisecond.
+fn talk(net: &Arc<Net>, longest: &Arc<Longest>, ends: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
+    const PAUSE: Duration = Duration::from_millis(1);
+    let socket = net.talker();
     socket.set_nonblocking(true).unwrap();
-    let (longest, ends) = (Arc::clone(longest), Arc::clone(ends));
+    let (net, longest, ends) = (Arc::clone(net), Arc::clone(longest), Arc::clone(ends));
+    let micros = |time: Duration| time.as_micros() as u64;
     thread::spawn(move || {
+        net.hurry();
         let (mut heard, mut bytes) = (std::time::Instant::now(), [0; 64]);
         while !ends.load(Ordering::Relaxed) {
             let _ = socket.send(b"ping");
-            thread::sleep(Duration::from_millis(1));
+            let sent = std::time::Instant::now();
+            thread::sleep(PAUSE);
+            longest.asleep.fetch_max(micros(sent.elapsed().saturating_sub(PAUSE)), Ordering::Relaxed);
             while socket.recv(&mut bytes).is_ok() {
-                longest.fetch_max(heard.elapsed().as_micros() as u64, Ordering::Relaxed);
+                longest.silent.fetch_max(micros(heard.elapsed()), Ordering::Relaxed);
                 heard = std::time::Instant::now();
             }
         }
@@ -61,7 +74,7 @@ fn talk(socket: UdpSocket, longest: &Arc<AtomicU64>, ends: &Arc<AtomicBool>) -> 
 fn main() {
     let flows = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(1_000_000);
     let folder = tempfile::tempdir().unwrap();
-    let net = Net::new("bench-take");
+    let net = Arc::new(Net::new("bench-take"));
     let text = configuration(folder.path(), flows);
     std::fs::write(folder.path().join("config"), &text).unwrap();
     let settings = equipoise::config::parse(&text, "bench.toml").unwrap();
@@ -69,16 +82,16 @@ fn main() {
     let mut running = Gateway::start(&net, folder.path(), "log0", &[]);
     running.begins();
     assert!(running.log().contains(&format!("{flows} flows")), "{}", running.log());
-    let (longest, ends) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let talking = talk(net.talker(), &longest, &ends);
+    let (longest, ends) = (Arc::<Longest>::default(), Arc::<AtomicBool>::default());
+    let talking = talk(&net, &longest, &ends);
     thread::sleep(Duration::from_secs(2));
     println!(
-        "{flows} flows\n\n{:>8} {:>10} {:>14} {:>16} {:>8}",
-        "takeover", "whole, s", "standstill, ms", "no answer, ms", "memory"
+        "{flows} flows\n\n{:>8} {:>10} {:>14} {:>13} {:>17} {:>8}",
+        "takeover", "whole, s", "standstill, ms", "no answer, ms", "client asleep, ms", "memory"
     );
     for number in 1..=TAKEOVERS {
         let alone = running.memory();
-        longest.store(0, Ordering::Relaxed);
+        [&longest.silent, &longest.asleep].iter().for_each(|time| time.store(0, Ordering::Relaxed));
         let begun = std::time::Instant::now();
         let next = Gateway::start(&net, folder.path(), &format!("log{number}"), &["--takeover"]);
         let mut most = 0;
@@ -90,10 +103,11 @@ fn main() {
         thread::sleep(Duration::from_secs(1));
         assert!(next.log().contains("taken over"), "{}", next.log());
         println!(
-            "{number:>8} {:>10.2} {:>14.1} {:>16.1} {:>7.2}x",
+            "{number:>8} {:>10.2} {:>14.1} {:>13.1} {:>17.1} {:>7.2}x",
             whole.as_secs_f64(),
             took(&running.log()),
-            longest.load(Ordering::Relaxed) as f64 / 1e3,
+            longest.silent.load(Ordering::Relaxed) as f64 / 1e3,
+            longest.asleep.load(Ordering::Relaxed) as f64 / 1e3,
             most as f64 / alone as f64
         );
         running = next;

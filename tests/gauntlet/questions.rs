@@ -95,11 +95,18 @@ fn closed_port_is_told(network: &Network, family: usize) -> bool {
     told.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// The client's connect fails as soon as the gateway's kernel knows that the host does not exist.
+/// The client's connect fails as soon as the gateway's kernel knows that the host does not exist. Asked twice at most: of
+/// some 600 such connects one ended in time with SO_ERROR 0 instead of an error (Linux 6.18, busy processors).
 fn dead_host_is_told(network: &Network, family: usize) -> bool {
     let to = service(family, DEAD);
-    let told = network.world.client.run(|| TcpStream::connect_timeout(&to, NO_HOST)).unwrap();
-    told.is_err_and(|error| error.kind() == ErrorKind::HostUnreachable)
+    (0..2).any(|_| {
+        let told = network.world.client.run(|| TcpStream::connect_timeout(&to, NO_HOST)).unwrap();
+        let is_told = told.as_ref().is_err_and(|error| error.kind() == ErrorKind::HostUnreachable);
+        if !is_told {
+            eprintln!("gauntlet: {to} is a dead host, but the client's connect says: {told:?}");
+        }
+        is_told
+    })
 }
 
 fn servers_udp(network: &Network, family: usize) -> bool {
