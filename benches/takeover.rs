@@ -46,6 +46,8 @@ fn took(log: &str) -> f64 {
 struct Longest {
     silent: AtomicU64,
     asleep: AtomicU64,
+    /// Datagrams sent less answers, also those under way.
+    open: AtomicU64,
 }
 
 /// Has a client send a datagram each millisecond.
@@ -59,13 +61,16 @@ fn talk(net: &Arc<Net>, longest: &Arc<Longest>, ends: &Arc<AtomicBool>) -> threa
         net.hurry();
         let (mut heard, mut bytes) = (std::time::Instant::now(), [0; 64]);
         while !ends.load(Ordering::Relaxed) {
-            let _ = socket.send(b"ping");
+            if socket.send(b"ping").is_ok() {
+                longest.open.fetch_add(1, Ordering::Relaxed);
+            }
             let sent = std::time::Instant::now();
             thread::sleep(PAUSE);
             longest.asleep.fetch_max(micros(sent.elapsed().saturating_sub(PAUSE)), Ordering::Relaxed);
             while socket.recv(&mut bytes).is_ok() {
                 longest.silent.fetch_max(micros(heard.elapsed()), Ordering::Relaxed);
                 heard = std::time::Instant::now();
+                longest.open.fetch_sub(1, Ordering::Relaxed);
             }
         }
     })
@@ -86,11 +91,11 @@ fn main() {
     let talking = talk(&net, &longest, &ends);
     thread::sleep(Duration::from_secs(2));
     println!(
-        "{flows} flows\n\n{:>8} {:>10} {:>14} {:>13} {:>17} {:>8}",
-        "takeover", "whole, s", "standstill, ms", "no answer, ms", "client asleep, ms", "memory"
+        "{flows} flows\n\n{:>8} {:>10} {:>14} {:>13} {:>5} {:>17} {:>8}",
+        "takeover", "whole, s", "standstill, ms", "no answer, ms", "lost", "client asleep, ms", "memory"
     );
     for number in 1..=TAKEOVERS {
-        let alone = running.memory();
+        let (alone, open) = (running.memory(), longest.open.load(Ordering::Relaxed));
         [&longest.silent, &longest.asleep].iter().for_each(|time| time.store(0, Ordering::Relaxed));
         let begun = std::time::Instant::now();
         let next = Gateway::start(&net, folder.path(), &format!("log{number}"), &["--takeover"]);
@@ -103,10 +108,11 @@ fn main() {
         thread::sleep(Duration::from_secs(1));
         assert!(next.log().contains("taken over"), "{}", next.log());
         println!(
-            "{number:>8} {:>10.2} {:>14.1} {:>13.1} {:>17.1} {:>7.2}x",
+            "{number:>8} {:>10.2} {:>14.1} {:>13.1} {:>5} {:>17.1} {:>7.2}x",
             whole.as_secs_f64(),
             took(&running.log()),
             longest.silent.load(Ordering::Relaxed) as f64 / 1e3,
+            longest.open.load(Ordering::Relaxed) - open,
             longest.asleep.load(Ordering::Relaxed) as f64 / 1e3,
             most as f64 / alone as f64
         );

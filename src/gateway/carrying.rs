@@ -46,6 +46,8 @@ pub(super) struct Carrying {
     count: usize,
     /// Whether the engine offers flows.
     is_open: bool,
+    /// When the kernel was last seen to have carried packets.
+    carried: Option<Instant>,
     /// Since when a flow waits.
     waits: Option<Instant>,
     rests_until: Instant,
@@ -68,6 +70,7 @@ impl Carrying {
             reported: vec![None; MOST_FLOWS as usize],
             count: 0,
             is_open: true,
+            carried: None,
             waits: None,
             rests_until: Instant::ZERO,
             next: 0,
@@ -92,6 +95,11 @@ impl Carrying {
     /// Returns when there is work to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         (self.count > 0).then_some(self.due)
+    }
+
+    /// Returns whether the kernel carries packets, as far as is known.
+    pub(super) fn is_busy(&self, now: Instant) -> bool {
+        self.count > 0 && self.carried.is_some_and(|at| now.since(at) < 2 * ROUND)
     }
 
     /// Reports the flows of packets that are about to be handled and that the engine believes only at the numbers of now:
@@ -220,6 +228,7 @@ impl Carrying {
         for place in self.next..end {
             if self.reported[place as usize].is_some_and(|known| known != self.shortcut.packets(place)) {
                 self.report(engine, place, now);
+                self.carried = Some(now);
             }
         }
         let is_done = end == MOST_FLOWS;

@@ -22,6 +22,7 @@ use super::pair::Pair;
 use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
 use super::reload::{Reloads, Surroundings, Worker};
+use super::restraint::Restraint;
 use super::setup::Installed;
 use super::sources::{Outsiders, Readable};
 use super::state::Keeping;
@@ -95,6 +96,7 @@ pub(super) struct EventLoop {
     /// Room for one packet of the engine's own.
     own: Box<[u8; MOST]>,
     refusals: Refusals,
+    restraint: Restraint,
     lapses: Lapses,
     manager: Notifier,
     giver: Giver,
@@ -194,6 +196,7 @@ impl EventLoop {
             output,
             own: Box::new([0; MOST]),
             refusals: Refusals::default(),
+            restraint: Restraint::default(),
             lapses,
             manager: Notifier::default(),
             giver,
@@ -279,6 +282,7 @@ impl EventLoop {
             let busy = self.queues.may_have_packets() || waits || gives || shares;
             let now = self.now();
             if let Some(begun) = turn {
+                self.leave_room((begun, now));
                 self.work.turns.add(u64::try_from(now.since(begun).as_nanos()).unwrap_or(u64::MAX));
             }
             // A long list keeps the thread busy: who shares its processor need not wait for the end of its time slice.
@@ -428,6 +432,13 @@ impl EventLoop {
             carrying.work(&mut self.engine, now, (may, !self.queues.may_have_packets()));
             // Resets of flows that ended, and are carried no longer only now.
             self.send_own(now);
+        }
+    }
+
+    /// Leaves the processor to the flows that the kernel carries, if only openers of others wait.
+    fn leave_room(&mut self, turn: (Instant, Instant)) {
+        if self.queues.have_openers_only() && self.carrying.as_ref().is_some_and(|carrying| carrying.is_busy(turn.1)) {
+            self.restraint.rest(self.queues.first(), turn);
         }
     }
 

@@ -32,6 +32,7 @@ mod private_socket;
 mod queues;
 mod refusals;
 pub mod reload;
+mod restraint;
 pub mod setup;
 pub mod sources;
 pub mod state;

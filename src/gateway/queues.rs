@@ -112,6 +112,11 @@ impl Queues {
         self.order.waits.contains(&true)
     }
 
+    /// Returns whether packets wait, as far as is known only openers of connections.
+    pub(super) fn have_openers_only(&self) -> bool {
+        self.queues.len() > 1 && self.order.waits[1..].contains(&true)
+    }
+
     /// Reads the next packet in order and returns its length without the header; none if all queues are empty.
     #[inline]
     pub(super) fn read(&mut self, frame: &mut Frame) -> io::Result<Option<usize>> {
