@@ -1,0 +1,45 @@
+//! What happens while a takeover goes on: connections that begin, reloads that are asked for; and what is not over when one
+//! begins.
+
+use super::{configuration, meet, step_of, successor, take_over};
+use crate::state::{Busy, PORT, TALK, connect, serve};
+use crate::world::{Running, World, eventually, run};
+use rustix::process::Signal;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+fn echo(stream: &mut TcpStream, what: &str) {
+    let mut byte = [0];
+    stream.write_all(b"x").unwrap_or_else(|error| panic!("{what}: {error}"));
+    stream.read_exact(&mut byte).unwrap_or_else(|error| panic!("{what}: {error}"));
+}
+
+/// The configuration with so many servers, and room for so many flows.
+fn with(world: &World, servers: usize, flows: u32) -> String {
+    let text = world.configuration("", &[(TALK.0, TALK.1, servers, PORT)]);
+    text.replace("max = 4096", &format!("max = {flows}"))
+}
+
+#[test]
+fn connections_that_begin_meanwhile_go_on_also_if_the_new_file_lacks_their_server() {
+    let world = World::new("take-lacks");
+    world.servers.iter().for_each(serve);
+    // With the map of the keys of replies, and without.
+    for (round, flows) in [4096, 5000].into_iter().enumerate() {
+        let mut gateway = world.start(&with(&world, 3, 4096));
+        let (between, successor) = meet(&world, step_of("PASS"), Signal::STOP, &with(&world, 2, flows));
+        between.await_step();
+        let mut all: Vec<_> = (0..12).map(|n| connect(&world, n % 2, b'e')).collect();
+        all.iter_mut().enumerate().for_each(|(n, stream)| echo(stream, &format!("connection {n} at first")));
+        successor.signal(Signal::CONT);
+        assert!(gateway.wait("the end of the gateway before it").success(), "{}", world.log());
+        eventually("the new one answers", || world.eqctl_raw(&["status"]).status.success());
+        all.iter_mut().enumerate().for_each(|(n, stream)| echo(stream, &format!("connection {n}, round {round}")));
+        assert_eq!(world.flows(&["--server", "talk/server3"]).len(), 4, "{}", world.log());
+        drop(all);
+        std::fs::remove_file(format!("{}.takeover", world.socket().display())).unwrap();
+        assert!(successor.terminate().success());
+    }
+}
