@@ -94,6 +94,13 @@ impl Marking {
         Ok(())
     }
 
+    /// Leaves it to the programs of the gateway that has taken the place of this one to mark what arrives.
+    pub(super) fn step_aside(&mut self) {
+        if let Err(error) = self.marks.set_over() {
+            log::warn!("replies may not be translated for a moment: {error}");
+        }
+    }
+
     /// The same with programs that are loaded.
     pub(super) fn with(marks: Marks, device: &str) -> Result<Marking, BpfError> {
         let netlink = Netlink::open().map_err(|e| BpfError::new(&e))?;

@@ -147,6 +147,8 @@ impl EventLoop {
                 self.stop_carrying(now);
                 self.is_over = self.giver.hand_over(self.poll.registry(), (&mut self.engine, &self.ledger), now);
                 if self.is_over {
+                    // It may know servers that this one does not.
+                    self.marking.iter_mut().for_each(Marking::step_aside);
                     self.pair.iter_mut().for_each(Pair::leave);
                     self.control.socket().leave();
                     self.giver.leave();

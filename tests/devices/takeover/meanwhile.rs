@@ -43,3 +43,41 @@ fn connections_that_begin_meanwhile_go_on_also_if_the_new_file_lacks_their_serve
         assert!(successor.terminate().success());
     }
 }
+
+/// Returns how many resets the client has sent, and how many SYNs again.
+fn repeated(world: &World) -> (u64, u64) {
+    let value = |file: &str, table: &str, key: &str| -> u64 {
+        let text =
+            world.client.run(|| std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap()).unwrap();
+        let mut lines = text.lines().filter(|line| line.starts_with(table)).map(str::split_whitespace);
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        names.zip(values).find(|(name, _)| *name == key).unwrap().1.parse().unwrap()
+    };
+    (value("snmp", "Tcp:", "OutRsts"), value("netstat", "TcpExt:", "TCPSynRetrans"))
+}
+
+#[test]
+fn a_server_that_the_new_file_adds_answers_at_once_also_with_another_size_of_the_table() {
+    let world = World::new("take-adds");
+    world.servers.iter().for_each(serve);
+    let gateway = world.start(&with(&world, 2, 4096));
+    let stop = AtomicBool::new(false);
+    let before = repeated(&world);
+    let gateway = std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                echo(&mut connect(&world, count % 2, b'e'), "a connection");
+                count += 1;
+            }
+        });
+        let gateway = take_over(&world, gateway, &with(&world, 3, 5000));
+        std::thread::sleep(Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+        client.join().unwrap();
+        gateway
+    });
+    assert!(world.server_row(3).flows_total > 0, "{:?}", world.server_rows());
+    assert_eq!(repeated(&world), before, "a reply has reached the client untranslated: {}", world.log());
+    assert!(gateway.terminate().success());
+}

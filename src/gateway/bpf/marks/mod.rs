@@ -68,9 +68,10 @@ struct State {
     missed: u32,
     device: u32,
     young: u32,
+    over: u32,
 }
 
-// SAFETY: four numbers, for which any value is valid, without padding.
+// SAFETY: five numbers, for which any value is valid, without padding.
 #[allow(unsafe_code)]
 unsafe impl Pod for State {}
 
@@ -261,6 +262,13 @@ impl Marks {
     /// connection that is not known to go past the gateway, is marked too.
     pub fn set_young(&mut self, is_young: bool) -> Result<(), BpfError> {
         let state = State { young: is_young.into(), ..self.state()? };
+        Ok(Array::try_from(&mut self.state)?.set(0, state, 0)?)
+    }
+
+    /// Says that another gateway, whose programs are attached too, has taken the place of this one: what arrives is left to
+    /// these.
+    pub fn set_over(&mut self) -> Result<(), BpfError> {
+        let state = State { over: 1, ..self.state()? };
         Ok(Array::try_from(&mut self.state)?.set(0, state, 0)?)
     }
 }
