@@ -181,13 +181,16 @@ pub(super) struct Changes {
     at: u64,
     /// Another number whenever they have become others.
     edits: u64,
+    /// Whether a signal has asked for a reload that has not begun.
+    #[serde(default)]
+    is_reload_asked: bool,
 }
 
 impl Changes {
     /// Returns those of a ledger.
     pub(super) fn of(ledger: &Ledger, now: Instant) -> Changes {
         let text = String::from_utf8(ledger.copy().write(now)).unwrap_or_default();
-        Changes { text, at: nanos_since_boot(), edits: ledger.edits() }
+        Changes { text, at: nanos_since_boot(), edits: ledger.edits(), is_reload_asked: false }
     }
 }
 

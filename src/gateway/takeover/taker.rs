@@ -186,6 +186,11 @@ impl Taker {
         self.has_other_changes
     }
 
+    /// Returns whether a signal has asked the other gateway for a reload that it has left to this one.
+    pub(in crate::gateway) fn is_reload_asked(&self) -> bool {
+        self.offer.changes.is_reload_asked
+    }
+
     /// Makes what operators changed hold in a ledger that has only the file so far, and logs what does not.
     pub(in crate::gateway) fn load_changes(&self, ledger: &mut Ledger, now: Instant) {
         let (text, at) = (&self.offer.changes.text, on_the_clock(self.offer.changes.at, now));

@@ -81,3 +81,20 @@ fn a_server_that_the_new_file_adds_answers_at_once_also_with_another_size_of_the
     assert_eq!(repeated(&world), before, "a reply has reached the client untranslated: {}", world.log());
     assert!(gateway.terminate().success());
 }
+
+#[test]
+fn a_reload_that_a_signal_asks_for_meanwhile_is_made_by_who_takes_over() {
+    let world = World::new("take-hangup");
+    let mut gateway = world.start(&configuration(&world));
+    let (between, successor) = meet(&world, step_of("PASS"), Signal::STOP, &configuration(&world));
+    between.await_step();
+    let weighed = configuration(&world).replacen("port = 8080", "port = 8080\nweight = 9", 1);
+    std::fs::write(world.file(), weighed).unwrap();
+    gateway.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(200));
+    successor.signal(Signal::CONT);
+    assert!(gateway.wait("the end of the gateway before it").success());
+    eventually("the reload", || world.server_rows().first().is_some_and(|row| row.weight == 9));
+    std::fs::remove_file(format!("{}.takeover", world.socket().display())).unwrap();
+    assert!(successor.terminate().success());
+}
