@@ -127,6 +127,7 @@ impl EventLoop {
             proxying: installed.map_or_else(Vec::new, Installed::proxying),
             changes: Changes::of(&self.ledger, now),
             role: self.pair.as_ref().map(|pair| pair.role().name().to_owned()),
+            youth: self.marking.as_ref().and_then(|marking| marking.youth(now)),
         }
     }
 

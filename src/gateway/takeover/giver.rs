@@ -312,6 +312,8 @@ pub(in crate::gateway) struct OfferOf {
     pub changes: Changes,
     /// Its role, if it is one of a pair.
     pub role: Option<String>,
+    /// For how long it still looks for connections of the gateway before it.
+    pub youth: Option<Duration>,
 }
 
 /// Writes the last of the copy, and the word once the other side has read it.

@@ -203,6 +203,11 @@ impl Taker {
         known.filter(|role| *role != Role::Learning)
     }
 
+    /// Returns until when connections of the gateway before the running one are looked for, if they are.
+    pub(in crate::gateway) fn young_until(&self, now: Instant) -> Option<Instant> {
+        self.offer.young_until(now)
+    }
+
     /// Returns the values that `proxy_ndp` of interfaces had before the running gateway set them.
     pub(in crate::gateway) fn proxying(&self) -> &[(String, String)] {
         &self.offer.proxying

@@ -98,3 +98,39 @@ fn a_reload_that_a_signal_asks_for_meanwhile_is_made_by_who_takes_over() {
     std::fs::remove_file(format!("{}.takeover", world.socket().display())).unwrap();
     assert!(successor.terminate().success());
 }
+
+/// Has what the servers send discarded, or no longer.
+fn silence(world: &World, what: &str) {
+    for server in &world.servers {
+        for family in ["-4", "-6"] {
+            let output = run(server.command("ip").args([family, "rule", what, "priority", "10", "blackhole"]));
+            assert!(output.status.success(), "{output:?}");
+        }
+    }
+}
+
+#[test]
+fn connections_that_a_gateway_looks_for_are_looked_for_by_who_takes_its_place() {
+    let world = World::new("take-young");
+    world.servers.iter().for_each(serve);
+    let adopts = "name = \"talk\"\nalgorithm = \"maglev\"\nunknown-tcp = \"adopt\"\nlisten";
+    let text = format!("seed = 7\n{}", configuration(&world).replace("name = \"talk\"\nlisten", adopts));
+    let gateway = world.start(&text);
+    let downloads: Vec<Busy> = (0..6).map(|n| Busy::start(connect(&world, n % 2, b'd'), false)).collect();
+    let go_on = |when: &str| {
+        downloads.iter().enumerate().for_each(|(n, busy)| busy.goes_on(&format!("download {n} {when}")));
+    };
+    go_on("at first");
+    silence(&world, "add");
+    gateway.kill();
+    let mut gateway = world.start(&text);
+    // Twice: what is left of the time is passed on again.
+    for _ in 0..2 {
+        gateway = take_over(&world, gateway, &text);
+    }
+    assert_eq!(world.flows(&[]).len(), 0);
+    silence(&world, "del");
+    go_on("after the takeovers");
+    downloads.into_iter().for_each(Busy::end);
+    assert!(gateway.terminate().success());
+}
