@@ -7,7 +7,7 @@ use super::kept::{Kept, Recorded, name};
 use super::{Changes, Hello, Offer, PATIENCE, on_the_clock, passing};
 use crate::config::{GatewaySettings, Settings};
 use crate::control::Ledger;
-use crate::engine::{Engine, Loaded, StateError, StateLoad};
+use crate::engine::{Engine, Loaded, Lost, StateError, StateLoad};
 use crate::sources::{Found, SourceSettings};
 use crate::sync::Role;
 use crate::time::Instant;
@@ -240,7 +240,19 @@ impl Taker {
             return Err(format!("the running gateway answers {} to BEGIN", frame.kind));
         };
         self.load = Some(StateLoad::new(on_the_clock(begun, now())));
-        self.read_until(Kind::Pass, engine, &now).map(drop)
+        self.read_until(Kind::Pass, engine, &now)?;
+        self.has_room(engine)
+    }
+
+    /// Fails if a running gateway has more flows than this one can have: they go on there, and would end here.
+    fn has_room(&self, engine: &Engine) -> Result<(), String> {
+        let loaded = self.load.as_ref().map(StateLoad::loaded).unwrap_or_default();
+        let (lost, most) = (loaded.lost[Lost::Room as usize], engine.counters().max_flows);
+        if lost == 0 || self.is_of_kept() || self.has_ended {
+            return Ok(());
+        }
+        let all = most + lost;
+        Err(format!("there are {all} flows and flows.max is {most} here: raise it, or wait until there are fewer"))
     }
 
     /// Reads the rest of the copy, until the packets belong to this gateway.
@@ -259,6 +271,7 @@ impl Taker {
             self.has_other_changes = changes.edits != self.offer.changes.edits;
             self.offer.changes = changes;
         }
+        self.has_room(engine)?;
         let load = &*self.load.get_or_insert_with(|| StateLoad::new(now()));
         let ended = match engine.end_load(load, now()) {
             Ok(loaded) => Ended::Whole(loaded),

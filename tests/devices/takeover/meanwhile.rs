@@ -134,3 +134,20 @@ fn connections_that_a_gateway_looks_for_are_looked_for_by_who_takes_its_place() 
     downloads.into_iter().for_each(Busy::end);
     assert!(gateway.terminate().success());
 }
+
+#[test]
+fn who_has_no_room_for_all_flows_does_not_take_over() {
+    let world = World::new("take-room");
+    world.servers.iter().for_each(serve);
+    let mut gateway = world.start(&with(&world, 3, 4096));
+    let mut all: Vec<_> = (0..12).map(|n| connect(&world, n % 2, b'e')).collect();
+    all.iter_mut().enumerate().for_each(|(n, stream)| echo(stream, &format!("connection {n} at first")));
+    let mut small = Running::start(&mut successor(&world, &with(&world, 3, 10)));
+    eventually("the end of one of them", || small.ended().is_some() || gateway.ended().is_some());
+    assert_eq!((small.ended().and_then(|status| status.code()), gateway.ended()), (Some(1), None), "{}", world.log());
+    assert!(world.log().contains("there are 12 flows and flows.max is 10 here"), "{}", world.log());
+    all.iter_mut().enumerate().for_each(|(n, stream)| echo(stream, &format!("connection {n} after that")));
+    let gateway = take_over(&world, gateway, &with(&world, 3, 12));
+    all.iter_mut().enumerate().for_each(|(n, stream)| echo(stream, &format!("connection {n} in the next process")));
+    assert!(gateway.terminate().success());
+}
