@@ -151,3 +151,15 @@ fn who_has_no_room_for_all_flows_does_not_take_over() {
     all.iter_mut().enumerate().for_each(|(n, stream)| echo(stream, &format!("connection {n} in the next process")));
     assert!(gateway.terminate().success());
 }
+
+#[test]
+fn another_mtu_is_set_without_blaming_other_programs() {
+    let world = World::new("take-mtu");
+    let gateway = world.start(&configuration(&world));
+    let text = configuration(&world).replacen("[gateway]", "[gateway]\nmtu = 1400", 1);
+    let gateway = take_over(&world, gateway, &text);
+    let output = run(world.gateway.command("ip").args(["link", "show", "equipoise0"]));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("mtu 1400"), "{output:?}");
+    assert!(!world.log().contains("by another program"), "{}", world.log());
+    assert!(gateway.terminate().success());
+}
