@@ -78,7 +78,8 @@ impl fmt::Display for ClientError {
             ClientError::Lost(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 write!(
                     f,
-                    "the gateway closed the connection before the end of its answer: it has stopped, or accepts no more clients"
+                    "the gateway closed the connection before the end of its answer: it has stopped, another process has \
+                     taken its place, or it accepts no more clients"
                 )
             }
             ClientError::Lost(error) => write!(f, "connection to the gateway lost: {error}"),

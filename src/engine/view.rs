@@ -9,7 +9,7 @@ use crate::ids::{ServerId, ServiceId};
 use crate::packet::Side;
 use crate::time::{Duration, Instant};
 use ipnet::IpNet;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 fn millis(span: Duration) -> u64 {
@@ -127,12 +127,13 @@ impl Engine {
         !name.is_empty() && self.plan.settings().services.iter().any(|service| service.name == *name)
     }
 
-    /// Returns the services that have flows, in the configuration or not: their names, and those of their pools.
-    pub fn services_with_flows(&self) -> Vec<(String, String)> {
+    /// Returns the services of the configuration, and others that have flows: their names, and those of their pools.
+    pub fn services_that_may_have_flows(&self) -> Vec<(String, String)> {
         let settings = self.plan.settings();
-        let all = (0..).map(ServiceId).zip(&settings.services);
-        let busy = all.filter(|(id, service)| !service.name.is_empty() && self.shard.service_totals(*id).0 > 0);
-        busy.map(|(_, service)| (service.name.clone(), settings.pools[service.pool.0 as usize].name.clone())).collect()
+        let configured: HashSet<ServiceId> = self.plan.order().services.iter().copied().collect();
+        let all = (0..).map(ServiceId).zip(&settings.services).filter(|(_, service)| !service.name.is_empty());
+        let may = all.filter(|(id, _)| configured.contains(id) || self.shard.service_totals(*id).0 > 0);
+        may.map(|(_, service)| (service.name.clone(), settings.pools[service.pool.0 as usize].name.clone())).collect()
     }
 
     /// Returns all networks that are the gateway's own, in the configuration or not.

@@ -73,13 +73,26 @@ impl Marking {
     }
 
     /// The same beside the programs of another gateway whose flows all become known: those keep marking until it ends. With
-    /// its keys, if it has passed them on; returns whether these are used.
-    pub(super) fn beside(settings: &Settings, device: &str, keys: Option<Keys>) -> Result<(Marking, bool), BpfError> {
-        let (marks, has_keys) = match keys {
+    /// its keys, if it has passed them on; returns whether these are used. `young_until` is until when it looks for
+    /// connections of the gateway before it.
+    pub(super) fn beside(
+        settings: &Settings,
+        device: &str,
+        keys: Option<Keys>,
+        young_until: Option<Instant>,
+    ) -> Result<(Marking, bool), BpfError> {
+        let (mut marks, has_keys) = match keys {
             Some(keys) => Marks::load_with(settings, keys)?,
             None => (Marks::load(settings)?, false),
         };
-        Ok((Marking::with(marks, device)?, has_keys))
+        marks.set_young(young_until.is_some())?;
+        let marking = Marking { young_until, ..Marking::with(marks, device)? };
+        Ok((marking, has_keys))
+    }
+
+    /// Returns for how long connections of the gateway before this one are still looked for.
+    pub(super) fn youth(&self, now: Instant) -> Option<Duration> {
+        self.young_until.map(|until| until.since(now)).filter(|left| !left.is_zero())
     }
 
     /// Returns the map of the keys, for a gateway that takes the place of this one; none if keys are missing in it.
@@ -92,6 +105,13 @@ impl Marking {
         self.marks.set_young(true)?;
         self.young_until = Some(now + YOUTH);
         Ok(())
+    }
+
+    /// Leaves it to the programs of the gateway that has taken the place of this one to mark what arrives.
+    pub(super) fn step_aside(&mut self) {
+        if let Err(error) = self.marks.set_over() {
+            log::warn!("replies may not be translated for a moment: {error}");
+        }
     }
 
     /// The same with programs that are loaded.

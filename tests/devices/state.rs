@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-const PORT: u16 = 8080;
+pub const PORT: u16 = 8080;
 pub const TALK: Service = ("talk", "80/tcp", 3, PORT);
 /// Idle connections of each family.
 pub const IDLE: usize = 50;
@@ -57,7 +57,7 @@ pub struct Busy {
 }
 
 impl Busy {
-    fn start(mut stream: TcpStream, uploads: bool) -> Busy {
+    pub fn start(mut stream: TcpStream, uploads: bool) -> Busy {
         let (moved, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (counts, ends) = (Arc::clone(&moved), Arc::clone(&stop));
         let run = move || {
@@ -77,7 +77,7 @@ impl Busy {
     }
 
     /// Waits until more bytes have moved; the connection must not have failed.
-    fn goes_on(&self, what: &str) {
+    pub fn goes_on(&self, what: &str) {
         let before = self.moved.load(Ordering::Relaxed);
         eventually(what, || {
             assert!(!self.thread.as_ref().is_some_and(JoinHandle::is_finished), "{what}: it has failed");

@@ -30,30 +30,36 @@ pub(super) fn addresses_of(settings: &Settings) -> BTreeSet<Address> {
     servers.flatten().map(address).collect()
 }
 
-/// Adds addresses to a map; those for which there is no room are missing in it.
-pub(super) fn extend(map: &mut Map, addresses: &BTreeSet<Address>) -> Result<(), BpfError> {
-    let mut map: HashMap<_, Address, u8> = HashMap::try_from(map)?;
-    let mut known = BTreeSet::new();
-    for key in map.keys() {
-        known.insert(key?);
-    }
-    for address in addresses.difference(&known) {
-        match map.insert(address, 1, 0) {
-            Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::E2BIG) => {
-                return Err(BpfError::of("their maps are full".into()));
-            }
-            other => other?,
-        }
-    }
-    Ok(())
-}
+/// What a map of addresses holds. Only this process writes it, so it need not be read, which takes a system call per address
+/// while packets wait.
+#[derive(Debug, Default)]
+pub(super) struct Known(BTreeSet<Address>);
 
-/// Removes other addresses than these from a map.
-pub(super) fn restrict(map: &mut Map, addresses: &BTreeSet<Address>) {
-    let Ok(mut map) = HashMap::<_, Address, u8>::try_from(map) else { return };
-    let others: Vec<Address> = map.keys().flatten().filter(|key| !addresses.contains(key)).collect();
-    for other in others {
-        // One that is left over only costs its packets the way through the device.
-        let _ = map.remove(&other);
+impl Known {
+    /// Adds addresses to the map; those for which there is no room are missing in it.
+    pub(super) fn extend(&mut self, map: &mut Map, addresses: &BTreeSet<Address>) -> Result<(), BpfError> {
+        let mut map: HashMap<_, Address, u8> = HashMap::try_from(map)?;
+        let new: Vec<Address> = addresses.difference(&self.0).copied().collect();
+        for address in new {
+            match map.insert(address, 1, 0) {
+                Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::E2BIG) => {
+                    return Err(BpfError::of("their maps are full".into()));
+                }
+                other => other?,
+            }
+            self.0.insert(address);
+        }
+        Ok(())
+    }
+
+    /// Removes other addresses than these from the map.
+    pub(super) fn restrict(&mut self, map: &mut Map, addresses: &BTreeSet<Address>) {
+        let Ok(mut map) = HashMap::<_, Address, u8>::try_from(map) else { return };
+        let others: Vec<Address> = self.0.difference(addresses).copied().collect();
+        for other in others {
+            // One that is left over only costs its packets the way through the device.
+            let _ = map.remove(&other);
+            self.0.remove(&other);
+        }
     }
 }

@@ -12,6 +12,9 @@
  * with it. What a server sends from where it serves on a connection of which nobody has been seen who talks to the server
  * itself is marked too, and the engine decides.
  *
+ * While another gateway takes the place of this one, both have their programs attached, those of the older one behind. Once the
+ * newer one serves, `over` is set, and `arrive` of the older one leaves the mark as it is.
+ *
  * When there is no room for a key, `broad` is set before the packet goes on: then everything that comes from servers, and
  * every ICMP error, is marked, and the engine decides, as it would without these programs. The gateway clears it once
  * every flow has its key.
@@ -112,6 +115,7 @@ struct state {
     __u32 missed; /* Keys for which there was no room. */
     __u32 device; /* The index of the gateway's device. */
     __u32 young;  /* Whether connections of the gateway before this one may live. */
+    __u32 over;   /* Whether another gateway has taken the place of this one. */
 };
 
 struct {
@@ -370,16 +374,13 @@ static __noinline int may_be_of_before(const struct packet *p)
     return !bpf_map_lookup_elem(&direct, &p->ends);
 }
 
-static __always_inline int is_ours(struct __sk_buff *skb)
+static __always_inline int is_ours(struct __sk_buff *skb, const struct state *now)
 {
     struct packet p = {};
-    const struct state *now;
-    __u32 zero = 0;
     int broad, ours = 0;
 
     if (read_packet(skb, 0, &p))
         return 0;
-    now = bpf_map_lookup_elem(&state, &zero);
     broad = now && now->broad;
     if (broad && (p.kind == ERROR || is_server(&p.ends.source)))
         return 1;
@@ -398,12 +399,15 @@ SEC("classifier")
 int arrive(struct __sk_buff *skb)
 {
     /* Nobody else's word counts for our bits. */
-    __u32 mark = skb->mark & ~(IN | OUT);
+    __u32 mark = skb->mark & ~(IN | OUT), zero = 0;
+    const struct state *now = bpf_map_lookup_elem(&state, &zero);
 
+    if (now && now->over)
+        return NEXT;
     /* A tagged packet comes again, at the VLAN's device. */
     if (skb->pkt_type == PACKET_HOST && !skb->vlan_present) {
         pull(skb);
-        if (is_ours(skb))
+        if (is_ours(skb, now))
             mark |= IN;
     }
     if (mark != skb->mark)

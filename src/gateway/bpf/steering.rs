@@ -1,6 +1,6 @@
 //! The program that chooses the queue of the TUN device (`steer.bpf.c`).
 
-use super::addresses::{addresses_of, extend, restrict, room};
+use super::addresses::{Known, addresses_of, room};
 use super::{BpfError, open};
 use crate::config::Settings;
 use aya::programs::SocketFilter;
@@ -13,31 +13,35 @@ pub const QUEUES: usize = 3;
 
 /// The program, loaded.
 #[derive(Debug)]
-pub struct Steering(Ebpf);
+pub struct Steering {
+    ebpf: Ebpf,
+    servers: Known,
+}
 
 impl Steering {
     /// Loads the program, for the servers of these settings.
     pub fn load(settings: &Settings) -> Result<Steering, BpfError> {
         let most = room(addresses_of(settings).len());
-        let mut steering = Steering(open(include_bytes_aligned!("steer.bpf.o"), &[("servers", most)])?);
+        let ebpf = open(include_bytes_aligned!("steer.bpf.o"), &[("servers", most)])?;
+        let mut steering = Steering { ebpf, servers: Known::default() };
         steering.extend(settings)?;
-        let program: &mut SocketFilter = steering.0.program_mut("steer").expect("the program's name").try_into()?;
+        let program: &mut SocketFilter = steering.ebpf.program_mut("steer").expect("the program's name").try_into()?;
         program.load()?;
         Ok(steering)
     }
 
     /// Adds the servers of settings to those that it knows.
     pub fn extend(&mut self, settings: &Settings) -> Result<(), BpfError> {
-        extend(self.0.map_mut("servers").expect("a map of the program"), &addresses_of(settings))
+        self.servers.extend(self.ebpf.map_mut("servers").expect("a map of the program"), &addresses_of(settings))
     }
 
     /// Forgets servers that are not in the settings.
     pub fn restrict(&mut self, settings: &Settings) {
-        restrict(self.0.map_mut("servers").expect("a map of the program"), &addresses_of(settings));
+        self.servers.restrict(self.ebpf.map_mut("servers").expect("a map of the program"), &addresses_of(settings));
     }
 
     fn program(&self) -> &SocketFilter {
-        self.0.program("steer").and_then(|program| program.try_into().ok()).expect("checked when it was loaded")
+        self.ebpf.program("steer").and_then(|program| program.try_into().ok()).expect("checked when it was loaded")
     }
 }
 

@@ -93,6 +93,9 @@ impl EventLoop {
             self.ledger = ledger;
         }
         self.ledger.started(&mut self.engine, BEGIN + clock.elapsed());
+        if taker.is_reload_asked() {
+            self.reloads.signalled();
+        }
         // Routes of what the configuration has no longer go with its flows.
         self.reloads.look_for_retired(&self.engine, BEGIN + clock.elapsed());
         self.forget_kept(&taker);
@@ -124,6 +127,7 @@ impl EventLoop {
             proxying: installed.map_or_else(Vec::new, Installed::proxying),
             changes: Changes::of(&self.ledger, now),
             role: self.pair.as_ref().map(|pair| pair.role().name().to_owned()),
+            youth: self.marking.as_ref().and_then(|marking| marking.youth(now)),
         }
     }
 
@@ -145,8 +149,12 @@ impl EventLoop {
                 self.keep_up(now);
                 self.send_waiting();
                 self.stop_carrying(now);
-                self.is_over = self.giver.hand_over(self.poll.registry(), (&mut self.engine, &self.ledger), now);
+                self.take_signals();
+                let asked = self.reloads.is_signalled();
+                self.is_over = self.giver.hand_over(self.poll.registry(), (&mut self.engine, &self.ledger, asked), now);
                 if self.is_over {
+                    // It may know servers that this one does not.
+                    self.marking.iter_mut().for_each(Marking::step_aside);
                     self.pair.iter_mut().for_each(Pair::leave);
                     self.control.socket().leave();
                     self.giver.leave();

@@ -150,6 +150,11 @@ impl Reloads {
         self.signalled = true;
     }
 
+    /// Returns whether SIGHUP has arrived since the last reload began.
+    pub(super) fn is_signalled(&self) -> bool {
+        self.signalled
+    }
+
     /// Returns whether a reload is asked for and none is under way.
     pub(super) fn is_asked(&self, ledger: &Ledger) -> bool {
         let asked = || self.signalled || self.found_others || ledger.has_order() || lock(&self.desk).has_orders();

@@ -42,6 +42,10 @@ impl Installed {
     /// Makes all of it this gateway's own, and removes what the gateway before this one had and this one does not need.
     pub fn own(&mut self) {
         self.added = None;
+        // The one before had other settings, perhaps.
+        if let Err(error) = self.repair(&Part::Device) {
+            log::warn!("{error}");
+        }
         for part in std::mem::take(&mut self.strangers) {
             let name = part.name(&self.gateway.device);
             match part.delete(&mut self.netlink, &self.gateway.device, self.index) {

@@ -245,12 +245,13 @@ impl Giver {
         }
     }
 
-    /// Writes what is left of the copy and lets the other side serve; returns whether it does. No packet may be handled while
+    /// Writes what is left of the copy and lets the other side serve; returns whether it does. The other side also makes the
+    /// reload that a signal has asked for meanwhile. No packet may be handled while
     /// this runs, nor after it if it returns true.
     pub(in crate::gateway) fn hand_over(
         &mut self,
         registry: &Registry,
-        (engine, ledger): (&mut Engine, &Ledger),
+        (engine, ledger, is_reload_asked): (&mut Engine, &Ledger, bool),
         now: Instant,
     ) -> bool {
         let Some(mut peer) = self.peer.take() else { return false };
@@ -260,7 +261,8 @@ impl Giver {
         let mut bytes = Vec::new();
         let records = engine.finish_copy(copy, now, &mut bytes);
         let stream = std::os::unix::net::UnixStream::from(OwnedFd::from(peer.stream));
-        let changes = serde_json::to_vec(&Changes::of(ledger, now)).unwrap_or_default();
+        let changes = Changes { is_reload_asked, ..Changes::of(ledger, now) };
+        let changes = serde_json::to_vec(&changes).unwrap_or_default();
         match pass_on(&stream, (&bytes, &changes), began) {
             Ok(()) => {}
             Err(why) => {
@@ -310,6 +312,8 @@ pub(in crate::gateway) struct OfferOf {
     pub changes: Changes,
     /// Its role, if it is one of a pair.
     pub role: Option<String>,
+    /// For how long it still looks for connections of the gateway before it.
+    pub youth: Option<Duration>,
 }
 
 /// Writes the last of the copy, and the word once the other side has read it.

@@ -1,5 +1,6 @@
-//! What has flows in the gateway that hands over and is in no configuration of the next process, since a reload or an operator
-//! has removed it, or because that process has another file: the flows go on until they end.
+//! What has flows in the gateway that hands over, or may get some until it does, and is in no configuration of the next
+//! process, since a reload or an operator has removed it, or because that process has another file: the flows go on until
+//! they end.
 //!
 //! It is there while the copy is read, and removed then as by a reload.
 
@@ -17,7 +18,7 @@ use std::net::IpAddr;
 /// The name of the pool of NAT addresses that no pool has any more; no configuration can give it.
 const NAT_POOL: &str = "(removed)";
 
-/// All that may have flows.
+/// All that may have flows by the last packet.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::gateway) struct Leftovers {
     servers: Vec<Server>,
@@ -46,12 +47,12 @@ struct Service {
 impl Leftovers {
     /// Returns those of an engine.
     pub(in crate::gateway) fn of(engine: &Engine, now: Instant) -> Leftovers {
-        let rows = engine.servers(now).into_iter().filter(|row| row.flows > 0);
+        let rows = engine.servers(now).into_iter().filter(|row| !row.removed || row.flows > 0);
         let server = |row: ServerRow| {
             let ServerRow { pool, server, addresses, port, .. } = row;
             Server { pool, name: server, addresses, port }
         };
-        let services = engine.services_with_flows().into_iter();
+        let services = engine.services_that_may_have_flows().into_iter();
         Leftovers {
             servers: rows.map(server).collect(),
             services: services.map(|(name, pool)| Service { name, pool }).collect(),
@@ -69,11 +70,10 @@ impl Leftovers {
     pub(super) fn add_to(&self, settings: &mut Settings) {
         let there: HashSet<Server> = settings.servers.iter().map(|server| Server::of(settings, server)).collect();
         self.servers.iter().filter(|server| !there.contains(server)).for_each(|server| server.add_to(settings));
-        for Service { name, pool } in &self.services {
-            if settings.services.iter().all(|service| service.name != *name) {
-                let pool = pool_of(settings, pool);
-                settings.services.push(ServiceSettings::new(name, Vec::new(), pool));
-            }
+        let there: HashSet<String> = settings.services.iter().map(|service| service.name.clone()).collect();
+        for Service { name, pool } in self.services.iter().filter(|service| !there.contains(&service.name)) {
+            let pool = pool_of(settings, pool);
+            settings.services.push(ServiceSettings::new(name, Vec::new(), pool));
         }
         let mut nat = NatPoolSettings { first_port: 1, ..NatPoolSettings::new(NAT_POOL) };
         let there: BTreeSet<IpAddr> = settings.nat_pools.iter().flat_map(addresses).collect();

@@ -158,12 +158,24 @@ pub struct Offer {
     /// Whether the last descriptor is the map of the keys of replies, in which every flow has its key.
     #[serde(default)]
     keys: bool,
+    /// The time since boot, in nanoseconds, until which it looks for connections of the gateway before it.
+    #[serde(default)]
+    young_until: Option<u64>,
 }
 
 impl Offer {
     fn new(of: OfferOf, (made, keys): (bool, bool), hello: Hello) -> Offer {
-        let OfferOf { seed, found, leftovers, proxying, changes, role } = of;
-        Offer { hello, seed, changes, found, leftovers, made, proxying, role, keys }
+        let OfferOf { seed, found, leftovers, proxying, changes, role, youth } = of;
+        let left = |youth: Duration| u64::try_from(youth.as_nanos()).unwrap_or(u64::MAX);
+        let young_until = youth.map(|youth| nanos_since_boot().saturating_add(left(youth)));
+        Offer { hello, seed, changes, found, leftovers, made, proxying, role, keys, young_until }
+    }
+
+    /// Returns until when connections of the gateway before the one that hands over are looked for, on the clock of the loop,
+    /// which shows `now`.
+    fn young_until(&self, now: Instant) -> Option<Instant> {
+        let left = self.young_until?.checked_sub(nanos_since_boot()).filter(|left| *left > 0)?;
+        Some(now + Duration::from_nanos(left))
     }
 
     /// Names the gateway that hands over.
@@ -181,13 +193,16 @@ pub(super) struct Changes {
     at: u64,
     /// Another number whenever they have become others.
     edits: u64,
+    /// Whether a signal has asked for a reload that has not begun.
+    #[serde(default)]
+    is_reload_asked: bool,
 }
 
 impl Changes {
     /// Returns those of a ledger.
     pub(super) fn of(ledger: &Ledger, now: Instant) -> Changes {
         let text = String::from_utf8(ledger.copy().write(now)).unwrap_or_default();
-        Changes { text, at: nanos_since_boot(), edits: ledger.edits() }
+        Changes { text, at: nanos_since_boot(), edits: ledger.edits(), is_reload_asked: false }
     }
 }
 

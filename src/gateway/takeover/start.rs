@@ -81,7 +81,7 @@ impl Gateway {
         let about = About { queues: queues.len(), ..About::new(settings, BEGIN, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(SetupError::from)?;
         // Before the copy begins: from here on the programs learn the replies of new flows.
-        let marking = Marking::beside(settings, name, keys)
+        let marking = Marking::beside(&all, name, keys, taker.young_until(now()))
             .inspect_err(|error| log::warn!("{}", preflight::without_marks(error)))
             .ok();
         let (mut marking, has_keys) = marking.map_or((None, false), |(marking, has_keys)| (Some(marking), has_keys));

@@ -7,7 +7,7 @@ use super::kept::{Kept, Recorded, name};
 use super::{Changes, Hello, Offer, PATIENCE, on_the_clock, passing};
 use crate::config::{GatewaySettings, Settings};
 use crate::control::Ledger;
-use crate::engine::{Engine, Loaded, StateError, StateLoad};
+use crate::engine::{Engine, Loaded, Lost, StateError, StateLoad};
 use crate::sources::{Found, SourceSettings};
 use crate::sync::Role;
 use crate::time::Instant;
@@ -186,6 +186,11 @@ impl Taker {
         self.has_other_changes
     }
 
+    /// Returns whether a signal has asked the other gateway for a reload that it has left to this one.
+    pub(in crate::gateway) fn is_reload_asked(&self) -> bool {
+        self.offer.changes.is_reload_asked
+    }
+
     /// Makes what operators changed hold in a ledger that has only the file so far, and logs what does not.
     pub(in crate::gateway) fn load_changes(&self, ledger: &mut Ledger, now: Instant) {
         let (text, at) = (&self.offer.changes.text, on_the_clock(self.offer.changes.at, now));
@@ -196,6 +201,11 @@ impl Taker {
     pub(in crate::gateway) fn role(&self) -> Option<Role> {
         let known = Role::ALL.into_iter().find(|role| Some(role.name()) == self.offer.role.as_deref());
         known.filter(|role| *role != Role::Learning)
+    }
+
+    /// Returns until when connections of the gateway before the running one are looked for, if they are.
+    pub(in crate::gateway) fn young_until(&self, now: Instant) -> Option<Instant> {
+        self.offer.young_until(now)
     }
 
     /// Returns the values that `proxy_ndp` of interfaces had before the running gateway set them.
@@ -230,7 +240,19 @@ impl Taker {
             return Err(format!("the running gateway answers {} to BEGIN", frame.kind));
         };
         self.load = Some(StateLoad::new(on_the_clock(begun, now())));
-        self.read_until(Kind::Pass, engine, &now).map(drop)
+        self.read_until(Kind::Pass, engine, &now)?;
+        self.has_room(engine)
+    }
+
+    /// Fails if a running gateway has more flows than this one can have: they go on there, and would end here.
+    fn has_room(&self, engine: &Engine) -> Result<(), String> {
+        let loaded = self.load.as_ref().map(StateLoad::loaded).unwrap_or_default();
+        let (lost, most) = (loaded.lost[Lost::Room as usize], engine.counters().max_flows);
+        if lost == 0 || self.is_of_kept() || self.has_ended {
+            return Ok(());
+        }
+        let all = most + lost;
+        Err(format!("there are {all} flows and flows.max is {most} here: raise it, or wait until there are fewer"))
     }
 
     /// Reads the rest of the copy, until the packets belong to this gateway.
@@ -249,6 +271,7 @@ impl Taker {
             self.has_other_changes = changes.edits != self.offer.changes.edits;
             self.offer.changes = changes;
         }
+        self.has_room(engine)?;
         let load = &*self.load.get_or_insert_with(|| StateLoad::new(now()));
         let ended = match engine.end_load(load, now()) {
             Ok(loaded) => Ended::Whole(loaded),

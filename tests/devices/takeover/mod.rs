@@ -3,6 +3,7 @@
 mod between;
 mod hostile;
 mod manager;
+mod meanwhile;
 
 use crate::state::{Busy, IDLE, TALK, Talks, serve};
 use crate::world::{Running, World, eventually};

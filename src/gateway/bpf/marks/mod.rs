@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::addresses::{Address, address, addresses_of, extend, restrict, room};
+use super::addresses::{Address, Known, address, addresses_of, room};
 use super::{BpfError, next_key, open};
 use crate::config::Settings;
 use crate::flow::Key;
@@ -68,9 +68,10 @@ struct State {
     missed: u32,
     device: u32,
     young: u32,
+    over: u32,
 }
 
-// SAFETY: four numbers, for which any value is valid, without padding.
+// SAFETY: five numbers, for which any value is valid, without padding.
 #[allow(unsafe_code)]
 unsafe impl Pod for State {}
 
@@ -82,6 +83,8 @@ pub struct Marks {
     keys: Map,
     state: Map,
     own: BTreeSet<Address>,
+    /// What is in the maps of servers and of own sources.
+    known: [Known; 2],
 }
 
 /// The map of the keys of replies, of a gateway whose place another one takes.
@@ -147,7 +150,7 @@ impl Marks {
             ArrayOfMaps::<_, MapData>::try_from(replies)?.set(0, keys, 0)?;
         }
         let state = ebpf.take_map("state").expect("a map of the program");
-        let mut marks = Marks { ebpf, keys, state, own: BTreeSet::new() };
+        let mut marks = Marks { ebpf, keys, state, own: BTreeSet::new(), known: Default::default() };
         marks.extend(settings)?;
         for name in [ARRIVE, EMERGE, DEPART] {
             marks.program(name)?.load()?;
@@ -159,15 +162,17 @@ impl Marks {
     pub fn extend(&mut self, settings: &Settings) -> Result<(), BpfError> {
         let own = own_sources(settings);
         self.own.extend(&own);
-        extend(self.ebpf.map_mut("servers").expect("a map of the program"), &addresses_of(settings))?;
-        extend(self.ebpf.map_mut("own").expect("a map of the program"), &own)
+        let [servers, sources] = &mut self.known;
+        servers.extend(self.ebpf.map_mut("servers").expect("a map of the program"), &addresses_of(settings))?;
+        sources.extend(self.ebpf.map_mut("own").expect("a map of the program"), &own)
     }
 
     /// Forgets servers and sources that are not in the settings.
     pub fn restrict(&mut self, settings: &Settings) {
         self.own = own_sources(settings);
-        restrict(self.ebpf.map_mut("servers").expect("a map of the program"), &addresses_of(settings));
-        restrict(self.ebpf.map_mut("own").expect("a map of the program"), &self.own);
+        let [servers, sources] = &mut self.known;
+        servers.restrict(self.ebpf.map_mut("servers").expect("a map of the program"), &addresses_of(settings));
+        sources.restrict(self.ebpf.map_mut("own").expect("a map of the program"), &self.own);
     }
 
     fn program(&mut self, name: &str) -> Result<&mut SchedClassifier, BpfError> {
@@ -261,6 +266,13 @@ impl Marks {
     /// connection that is not known to go past the gateway, is marked too.
     pub fn set_young(&mut self, is_young: bool) -> Result<(), BpfError> {
         let state = State { young: is_young.into(), ..self.state()? };
+        Ok(Array::try_from(&mut self.state)?.set(0, state, 0)?)
+    }
+
+    /// Says that another gateway, whose programs are attached too, has taken the place of this one: what arrives is left to
+    /// these.
+    pub fn set_over(&mut self) -> Result<(), BpfError> {
+        let state = State { over: 1, ..self.state()? };
         Ok(Array::try_from(&mut self.state)?.set(0, state, 0)?)
     }
 }
