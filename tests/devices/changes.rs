@@ -148,17 +148,7 @@ fn differing(world: &World) -> Vec<serde_json::Value> {
     eqctl(world, "changes --json").0.lines().map(without_ages).collect()
 }
 
-/// Everything that can be changed is changed, the gateway ends and starts again, and all of it holds; then a file that says
-/// something else for some keys.
-fn changes_outlive(name: &str, end: impl Fn(Running)) {
-    let world = World::new(name);
-    let _nginx = world.nginx();
-    let state = world.dir.path().join("state");
-    let text = world.configuration(
-        &format!("state-file = {state:?}\nstate-interval = \"10m\""),
-        &[("web", "80/tcp", 2, 8080), ("other", "81/tcp", 2, 8081)],
-    ) + "[[rule]]\nname = \"block\"\nfrom = \"198.51.100.0/24\"\naction = \"drop\"\n";
-    let gateway = world.start(&text);
+fn change_everything(world: &World) {
     for command in [
         "server add web/server3 address=10.99.3.2,fd99:0:0:3::2 port=8080",
         "server weight web/server1 5",
@@ -171,9 +161,23 @@ fn changes_outlive(name: &str, end: impl Fn(Running)) {
         "rule block off",
         "service other off",
     ] {
-        let (said, code) = eqctl(&world, command);
+        let (said, code) = eqctl(world, command);
         assert_eq!(code, Some(0), "{command}: {said}");
     }
+}
+
+/// Everything that can be changed is changed, the gateway ends and starts again, and all of it holds; then a file that says
+/// something else for some keys.
+fn changes_outlive(name: &str, end: impl Fn(Running)) {
+    let world = World::new(name);
+    let _nginx = world.nginx();
+    let state = world.dir.path().join("state");
+    let text = world.configuration(
+        &format!("state-file = {state:?}\nstate-interval = \"10m\""),
+        &[("web", "80/tcp", 2, 8080), ("other", "81/tcp", 2, 8081)],
+    ) + "[[rule]]\nname = \"block\"\nfrom = \"198.51.100.0/24\"\naction = \"drop\"\n";
+    let gateway = world.start(&text);
+    change_everything(&world);
     let (mut running, server) = download(&world);
     assert_eq!(server, "3", "the only one that takes new flows is the added one");
     // A change is saved soon, with the flows of that time.

@@ -14,6 +14,7 @@ impl Ends {
     }
 
     /// Returns whether only the last segment of one end is known, which anybody can have sent.
+    #[inline]
     pub(super) fn is_catching_up(&self) -> bool {
         self.seen & BEHIND != 0 && self.seen & (syn(0) | syn(1)) != syn(0) | syn(1)
     }
