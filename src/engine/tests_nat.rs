@@ -2,7 +2,7 @@
 
 mod yielding;
 
-use super::testing::{at, bytes, converse, settings, tcp};
+use super::testing::{CLIENT, VIP, at, bytes, converse, sent, settings, tcp};
 use super::*;
 use crate::balance::{Listen, Nat};
 use crate::config::NoRoom;
@@ -13,8 +13,6 @@ use crate::packet::{Addresses, Parsed, Protocol, Transport, checksum, proto};
 use etherparse::PacketBuilder;
 use std::net::{IpAddr, Ipv6Addr};
 
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
-const VIP: [u8; 4] = [192, 0, 2, 80];
 const VIP6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80];
 const CLIENT6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0xc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
 const SOURCE: [u8; 4] = [10, 0, 9, 1];
@@ -53,11 +51,6 @@ fn through(engine: &mut Engine, now: Instant, packet: &[u8]) -> Vec<Vec<u8>> {
     }
     assert!(engine.counters().add_up());
     out
-}
-
-fn sent(engine: &mut Engine, now: Instant) -> Vec<Vec<u8>> {
-    let mut buffer = vec![0; 65_535];
-    std::iter::from_fn(|| engine.poll_transmit(now, &mut buffer).map(|(len, _)| buffer[..len].to_vec())).collect()
 }
 
 fn sums_are_right(packet: &[u8]) -> bool {

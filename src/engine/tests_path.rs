@@ -2,15 +2,14 @@
 
 mod fragments;
 
-use super::testing::{at, bytes, first_flow, settings, tcp};
+use super::testing::{CLIENT, VIP, at, bytes, first_flow, sent, settings, tcp};
 use super::*;
 use crate::packet::parse;
+use crate::packet::testing::resum;
 use crate::packet::{Transport, checksum, proto};
 use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
 use std::net::IpAddr;
 
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
-const VIP: [u8; 4] = [192, 0, 2, 80];
 const ROUTER: [u8; 4] = [203, 0, 113, 1];
 
 fn hand(engine: &mut Engine, packet: &mut Vec<u8>) -> Verdict {
@@ -20,17 +19,6 @@ fn hand(engine: &mut Engine, packet: &mut Vec<u8>) -> Verdict {
     }
     assert!(engine.counters().add_up());
     verdict
-}
-
-fn sent(engine: &mut Engine) -> Vec<Vec<u8>> {
-    let mut buffer = vec![0; 65_535];
-    std::iter::from_fn(|| engine.poll_transmit(at(1), &mut buffer).map(|(len, _)| buffer[..len].to_vec())).collect()
-}
-
-fn resum(packet: &mut [u8]) {
-    packet[10..12].fill(0);
-    let sum = !checksum::fold(checksum::add(0, &packet[..usize::from(packet[0] & 15) * 4]));
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
 fn udp(len: usize, flags: u8) -> Vec<u8> {
@@ -189,7 +177,7 @@ fn an_ipv4_source_route_is_answered_for_whole_packets_and_first_fragments_and_a_
         packet[6..8].copy_from_slice(&u16::to_be_bytes(flags));
         resum(&mut packet);
         assert_eq!(hand(&mut engine, &mut packet), verdict, "{flags:x}");
-        let reported = sent(&mut engine);
+        let reported = sent(&mut engine, at(1));
         let parsed = reported.first().map(|answer| parse(answer).unwrap().transport);
         let want = matches!(verdict, Verdict::Consume(_)).then_some(Transport::Icmp { kind: 3, code: 5 });
         assert_eq!((parsed, reported.len()), (want, usize::from(want.is_some())), "{flags:x}");
@@ -203,7 +191,7 @@ fn an_ipv4_source_route_is_answered_for_whole_packets_and_first_fragments_and_a_
     let home = [&[17, 2, 1, 2, 0, 0, 0xc9, 16][..], &[0x20; 16]].concat();
     let mut packet = six(60, &home, &UDP_START);
     assert_eq!(hand(&mut engine, &mut packet), Verdict::Drop(Reason::Detour));
-    assert_eq!((sent(&mut engine).len(), engine.counters().flows), (0, 1));
+    assert_eq!((sent(&mut engine, at(1)).len(), engine.counters().flows), (0, 1));
 }
 
 #[test]
@@ -214,14 +202,14 @@ fn packets_too_big_for_the_path_are_answered_or_fragmented() {
     let original = udp(1472, 0x40);
     let mut packet = original.clone();
     assert_eq!(hand(&mut engine, &mut packet), Verdict::Consume(Consumed::TooBig));
-    let answer = sent(&mut engine).remove(0);
+    let answer = sent(&mut engine, at(1)).remove(0);
     let parsed = parse(&answer).unwrap();
     assert_eq!(parsed.transport, Transport::Icmp { kind: 3, code: 4 });
     assert_eq!((parsed.addresses.src(), parsed.addresses.dst()), (VIP.into(), CLIENT.into()));
     assert_eq!((&answer[26..28], &answer[28..60]), (&1400u16.to_be_bytes()[..], &original[..32]));
     let mut packet = udp(1472, 0);
     assert!(matches!(hand(&mut engine, &mut packet), Verdict::Emit { .. }));
-    let out = sent(&mut engine);
+    let out = sent(&mut engine, at(1));
     assert!(out.len() == 2 && out.iter().all(|piece| piece.len() <= 1400));
     assert_eq!(joined(out)[8..], udp(1472, 0)[28..]);
     // A super-packet counts by the size of its segments.
@@ -231,7 +219,7 @@ fn packets_too_big_for_the_path_are_answered_or_fragmented() {
         resum(&mut big);
         let verdict = engine.handle_packet(at(1), &mut big, Meta { gso_size, ..Meta::default() });
         assert_eq!(matches!(verdict, Verdict::Forward { .. }), fits, "{verdict:?}");
-        sent(&mut engine);
+        sent(&mut engine, at(1));
     }
 }
 
@@ -249,7 +237,7 @@ fn an_expired_hop_limit_is_reported_in_the_services_name() {
         let verdict = hand(&mut engine, &mut packet);
         assert_eq!(verdict == Verdict::Consume(Consumed::TimeExceeded), ends, "{verdict:?}");
         if ends {
-            let answer = sent(&mut engine).remove(0);
+            let answer = sent(&mut engine, at(1)).remove(0);
             assert_eq!((answer[20], &answer[12..16], &answer[28..]), (11, &VIP[..], &original[..]));
         }
     }
@@ -316,7 +304,7 @@ fn a_later_ipv6_fragment_too_big_for_the_path_is_answered() {
     let later = piece(64, 1400, true);
     let verdict = hand(&mut engine, &mut later.clone());
     assert_eq!(verdict, Verdict::Consume(Consumed::TooBig));
-    let icmp = sent(&mut engine).remove(0);
+    let icmp = sent(&mut engine, at(1)).remove(0);
     assert_eq!((icmp[40], &icmp[44..48], &icmp[48..]), (2, &1400u32.to_be_bytes()[..], &later[..icmp.len() - 48]));
     assert!(matches!(hand(&mut engine, &mut piece(1464, 600, true)), Verdict::Forward { .. }));
 }

@@ -2,7 +2,7 @@
 
 mod passive;
 
-use super::testing::{at, bytes, settings, tcp};
+use super::testing::{CLIENT, VIP, at, bytes, events, send, settings, tcp};
 use super::*;
 use crate::balance::{Admin, LastResort, OnDown, Passive, PoolSettings, Priority, ServerSettings};
 use crate::config::Settings;
@@ -16,13 +16,6 @@ use crate::time::Duration;
 use etherparse::PacketBuilder;
 use std::net::IpAddr;
 
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
-const VIP: [u8; 4] = [192, 0, 2, 80];
-
-fn send(engine: &mut Engine, now: Instant, packet: &mut [u8]) -> Verdict {
-    engine.handle_packet(now, packet, Meta::default())
-}
-
 fn sent(engine: &mut Engine, now: Instant) -> Vec<(Vec<u8>, Parsed)> {
     let mut all = Vec::new();
     let mut buffer = [0; 2000];
@@ -30,10 +23,6 @@ fn sent(engine: &mut Engine, now: Instant) -> Vec<(Vec<u8>, Parsed)> {
         all.push((buffer[..len].to_vec(), parse(&buffer[..len]).unwrap()));
     }
     all
-}
-
-fn events(engine: &mut Engine) -> Vec<String> {
-    std::iter::from_fn(|| engine.poll_event()).map(|event| event.to_string()).collect()
 }
 
 /// Sends a SYN and returns the last octet of the server that it went to.

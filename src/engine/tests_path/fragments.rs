@@ -17,14 +17,14 @@ fn fragments_in_any_order_reassemble_to_the_datagram() {
         let all = pieces(&original, 1500);
         assert_eq!(all.len(), 3);
         let mut out = Vec::new();
-        for at in order {
-            let mut piece = all[at].clone();
+        for place in order {
+            let mut piece = all[place].clone();
             match hand(&mut engine, &mut piece) {
                 Verdict::Forward { .. } => out.push(piece),
-                Verdict::Consume(Consumed::FragmentWaiting) => assert_eq!(piece, all[at]),
+                Verdict::Consume(Consumed::FragmentWaiting) => assert_eq!(piece, all[place]),
                 other => panic!("{other:?}"),
             }
-            out.extend(sent(&mut engine));
+            out.extend(sent(&mut engine, at(1)));
         }
         assert_eq!(out.len(), 3, "{order:?}");
         for piece in &out {
@@ -90,7 +90,7 @@ fn later_ipv6_fragments_belong_to_their_first_whatever_next_header_they_name() {
             if let Verdict::Forward { .. } = hand(&mut engine, &mut piece) {
                 out.push(piece);
             }
-            out.extend(sent(&mut engine));
+            out.extend(sent(&mut engine, at(1)));
         }
         let server: IpAddr = "fd00::1".parse().unwrap();
         let went: Vec<_> = out.iter().map(|piece| parse(piece).unwrap().addresses.dst()).collect();
@@ -125,12 +125,12 @@ fn a_later_fragment_too_big_for_the_path_is_fragmented_again() {
         let mut engine = Engine::new(&settings);
         let all = pieces(&original, 1500);
         let mut out = Vec::new();
-        for at in order {
-            let mut piece = all[at].clone();
+        for place in order {
+            let mut piece = all[place].clone();
             if let Verdict::Forward { .. } = hand(&mut engine, &mut piece) {
                 out.push(piece);
             }
-            out.extend(sent(&mut engine));
+            out.extend(sent(&mut engine, at(1)));
         }
         assert!(out.iter().all(|piece| piece.len() <= 1400 && parse(piece).is_ok()));
         assert_eq!(joined(out)[8..], original[28..]);
@@ -147,7 +147,7 @@ fn a_long_ping_to_a_service_address_is_answered_in_the_same_fragments() {
     let mut out = Vec::new();
     for mut piece in pieces(&ping, 1500) {
         assert_eq!(hand(&mut engine, &mut piece), Verdict::Consume(Consumed::Echo));
-        out.extend(sent(&mut engine));
+        out.extend(sent(&mut engine, at(1)));
     }
     let whole = joined(out);
     assert_eq!((whole[0], whole.len(), checksum::fold(checksum::add(0, &whole))), (0, 3008, 0xffff));

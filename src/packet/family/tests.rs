@@ -2,6 +2,7 @@
 
 mod fragments;
 
+pub(super) use super::super::testing::resum;
 use super::super::{InnerChecksum, checksum, parse, word};
 use super::*;
 use etherparse::{Ipv6FlowLabel, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
@@ -47,14 +48,6 @@ pub(super) fn build(kind: Kind, addresses: &Addresses, payload: &[u8]) -> Vec<u8
 pub(super) fn across(kind: Kind, addresses: Addresses) -> Across {
     let (src_port, dst_port) = if matches!(kind, Kind::Tcp | Kind::Udp) { PORTS } else { (ECHO_ID, ECHO_ID) };
     Across { addresses, src_port, dst_port }
-}
-
-/// Recomputes the header checksum of an IPv4 packet.
-pub(super) fn resum(packet: &mut [u8]) {
-    packet[10..12].fill(0);
-    let header = usize::from(packet[0] & 15) * 4;
-    let sum = !checksum::fold(checksum::add(0, &packet[..header]));
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Returns whether the transport checksum is the one that etherparse computes.
