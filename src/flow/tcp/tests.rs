@@ -1,5 +1,8 @@
 //! The tracker, segment by segment, and in connections with losses.
 
+mod behind;
+mod losses;
+
 use super::*;
 
 const C: Side = Side::Client;
@@ -228,12 +231,6 @@ fn sequence_numbers_wrap() {
 }
 
 #[test]
-fn data_lost_before_the_gateway_does_not_block_the_tracker() {
-    let jump = (C, seg("A", 101 + 100_000, 501, 1000));
-    assert_eq!(after_open(&[jump, (C, seg("R", 101 + 101_000, 0, 0))]), ["established", "reset"]);
-}
-
-#[test]
 fn a_reset_does_not_bypass_the_acknowledgement_of_the_server() {
     let opening = [(C, seg("S", 100, 0, 0)), (S, seg("SA", 500, 101, 0))];
     for reset in [(C, seg("R", 101, 0, 0)), (S, seg("R", 501, 0, 0))] {
@@ -307,30 +304,6 @@ fn a_server_that_has_forgotten_the_connection_makes_the_tracker_follow_the_new_o
     let real = [(S, seg("A", 501, 101, 10)), (C, seg("A", 101, 511, 0)), more[3], (S, seg("R", 511, 0, 0))];
     let all = [&forged[..], &real[..]].concat();
     assert_eq!(after_open(&all), ["=", "=", "reset", "established", "established", "=", "="]);
-}
-
-#[test]
-fn an_acknowledgement_of_all_data_behind_a_hole_is_learned() {
-    // Eight MiB in flight, the first segment lost behind the gateway and retransmitted.
-    let mut more: Vec<_> = (0..128).map(|i| (S, seg("A", 501 + i * 65_536, 101, 65_536))).collect();
-    more.push((C, seg("A", 101, 501, 0)));
-    more.push((S, seg("A", 501, 101, 65_536)));
-    more.push((C, seg("A", 101, 501 + (8 << 20), 0)));
-    more.push((S, seg("A", 501 + (8 << 20), 101, 1000)));
-    more.push((S, seg("R", 501 + (8 << 20), 0, 0)));
-    assert_eq!(after_open(&more).last(), Some(&"reset"));
-}
-
-#[test]
-fn a_loss_before_the_gateway_beyond_the_stray_limit_does_not_block_the_tracker() {
-    let more = [
-        (C, seg("A", 101 + (8 << 20), 501, 1000)),
-        (S, seg("A", 501, 1101 + (8 << 20), 0)),
-        (C, seg("R", 1101 + (8 << 20), 0, 0)),
-    ];
-    assert_eq!(after_open(&more), ["established", "established", "reset"]);
-    let blind = [(C, seg("A", 101 + (8 << 20), 0x6000_0000, 1000)), (C, seg("R", 1101 + (8 << 20), 0, 0))];
-    assert_eq!(after_open(&blind)[1], "=", "knows neither number");
 }
 
 #[test]
@@ -443,154 +416,6 @@ fn without_the_servers_number_no_flow_becomes_long_lived() {
         }
     }
     assert!(seen.contains("reset") && seen.contains("opening"), "{seen:?}");
-}
-
-/// A download of 64-KiB segments with 32 MiB in flight, bursts of loss on both sides of the tracker, and both FINs.
-fn download(rng: &mut crate::rng::Rng, first: [u32; 2], segments: u32) -> Result<(), String> {
-    const SIZE: u32 = 65_536;
-    let (mut ends, mut state) = (Ends::default(), TimeoutState::Opening);
-    let mut show = |from, segment: Segment| {
-        if let Tracked::Refresh(to) = ends.step(state, from, &segment) {
-            state = to;
-        }
-        (ends, state)
-    };
-    let number = |side: usize, of: u32| first[side].wrapping_add(1).wrapping_add(of);
-    show(C, seg("S", first[0], 0, 0));
-    show(S, seg("SA", first[1], number(0, 0), 0));
-    show(C, seg("A", number(0, 0), number(1, 0), 0));
-    let (mut got, mut sent, mut acked, mut deaf) = (vec![false; segments as usize], 0, 0, [0; 3]);
-    while acked < segments {
-        // Holes are filled from the low end first; otherwise new data is sent.
-        let hole = (acked..sent).find(|i| !got[*i as usize]).filter(|_| rng.below(4) == 0);
-        let next = match hole {
-            Some(hole) => hole,
-            None if sent < segments && sent - acked < 512 => sent,
-            None => acked,
-        };
-        sent = sent.max(next + 1);
-        for lost in &mut deaf {
-            *lost = if *lost > 0 {
-                *lost - 1
-            } else if rng.below(400) == 0 {
-                rng.below(300)
-            } else {
-                0
-            };
-        }
-        if deaf[0] > 0 {
-            continue;
-        }
-        let (ends, state) = show(S, seg("A", number(1, next * SIZE), number(0, 0), SIZE));
-        if state != TimeoutState::Established {
-            return Err(format!("{state:?} after segment {next} of {sent}, {acked} acknowledged"));
-        }
-        if next >= acked && !ends.is_under_way(S, number(1, next * SIZE)) {
-            return Err(format!("segment {next} of {sent} is not in flight, {acked} acknowledged: {ends:?}"));
-        }
-        if deaf[1] > 0 {
-            continue;
-        }
-        got[next as usize] = true;
-        let whole = got.iter().position(|got| !got).map_or(segments, |i| i as u32);
-        if deaf[2] > 0 {
-            continue;
-        }
-        acked = whole;
-        let (mut ends, state) = show(C, seg("A", number(0, 0), number(1, whole * SIZE), 0));
-        let reset = ends.step(state, S, &seg("R", number(1, whole * SIZE), 0, 0));
-        if reset != Tracked::Refresh(TimeoutState::Reset) {
-            return Err(format!("a reset at {whole} of {sent} is not believed: {ends:?}"));
-        }
-    }
-    let end = number(1, segments * SIZE);
-    show(S, seg("FA", end, number(0, 0), 0));
-    show(C, seg("FA", number(0, 0), end.wrapping_add(1), 0));
-    let (_, state) = show(S, seg("A", end.wrapping_add(1), number(0, 1), 0));
-    if state == TimeoutState::Closing { Ok(()) } else { Err(format!("{state:?} at the end")) }
-}
-
-#[test]
-fn the_tracker_follows_a_large_window_through_bursts_of_loss() {
-    let mut rng = crate::rng::Rng::new(3);
-    for run in 0..20 {
-        let first = [rng.next() as u32, rng.next() as u32];
-        assert_eq!(download(&mut rng, first, 4000), Ok(()), "{run}");
-    }
-}
-
-/// Returns a connection of which so many bytes have passed in each direction since its numbers were saved.
-fn behind(sent: u32, got: u32) -> (Ends, [u32; 2]) {
-    let (mut ends, mut state) = (Ends::default(), TimeoutState::Opening);
-    for (from, segment) in open() {
-        let Tracked::Refresh(to) = ends.step(state, from, &segment) else { panic!("{segment:?}") };
-        state = to;
-    }
-    let mut saved = Ends::from_saved(&ends.to_saved());
-    assert_eq!(saved, ends);
-    saved.fall_behind();
-    (saved, [101u32.wrapping_add(sent), 501u32.wrapping_add(got)])
-}
-
-const GIB: u32 = 1 << 30;
-
-#[test]
-fn numbers_that_are_behind_are_caught_up_with_and_the_connection_closes() {
-    for (sent, got) in [(0, 0), (1000, 0), (0, AHEAD / 2), (3 * GIB, 0), (0, 2 * GIB), (GIB, 3 * GIB + 7)] {
-        for first in [C, S] {
-            let (mut ends, [client, server]) = behind(sent, got);
-            let fin = |side, more: u32| match side {
-                C => seg("FA", client, server.wrapping_add(more), 0),
-                S => seg("FA", server, client.wrapping_add(more), 0),
-            };
-            let second = first.other();
-            let last = match first {
-                C => seg("A", client.wrapping_add(1), server.wrapping_add(1), 0),
-                S => seg("A", server.wrapping_add(1), client.wrapping_add(1), 0),
-            };
-            let steps = [(first, fin(first, 0)), (second, fin(second, 1)), (first, last)];
-            let mut state = TimeoutState::Established;
-            for (from, segment) in steps {
-                if let Tracked::Refresh(to) = ends.step(state, from, &segment) {
-                    state = to;
-                }
-            }
-            assert_eq!((state, ends.is_closed()), (TimeoutState::Closing, true), "{sent} {got} {first:?}: {ends:?}");
-        }
-    }
-}
-
-#[test]
-fn a_half_closed_connection_that_is_behind_is_one_still() {
-    let (mut ends, _) = behind(0, 0);
-    ends.step(TimeoutState::Established, C, &seg("FA", 101, 501, 0));
-    ends.fall_behind();
-    let mut at = 501 + 2 * GIB;
-    for _ in 0..10 {
-        ends.step(TimeoutState::Established, S, &seg("A", at, 102, 1000));
-        at += 1000;
-        ends.step(TimeoutState::Established, C, &seg("A", 102, at, 0));
-    }
-    let last = ends.step(TimeoutState::Established, S, &seg("FA", at, 102, 0));
-    assert_eq!(last, Tracked::Refresh(TimeoutState::Closing), "{ends:?}");
-}
-
-#[test]
-fn a_stray_ends_no_connection_that_is_behind() {
-    let mut rng = crate::rng::Rng::new(5);
-    for _ in 0..10_000 {
-        let (mut ends, [client, server]) = behind(rng.next() as u32, rng.next() as u32);
-        let number = rng.next() as u32;
-        for flags in ["A", "FA", "R", "RA"] {
-            let step = ends.step(TimeoutState::Established, C, &seg(flags, number, rng.next() as u32, 0));
-            assert!(matches!(step, Tracked::Pass | Tracked::Refresh(TimeoutState::Established)), "{step:?}");
-        }
-        ends.step(TimeoutState::Established, S, &seg("A", server, client, 100));
-        ends.step(TimeoutState::Established, C, &seg("A", client, server.wrapping_add(100), 0));
-        ends.step(TimeoutState::Established, S, &seg("A", server.wrapping_add(100), client, 100));
-        let reset = seg("R", client, 0, 0);
-        assert_eq!(ends.step(TimeoutState::Established, C, &reset), Tracked::Refresh(TimeoutState::Reset), "{ends:?}");
-    }
 }
 
 #[test]
