@@ -16,8 +16,8 @@ static VARIES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         // Where nothing has been, there is nothing to vary.
         (r"\b([1-9][\d,]*(\.\d+)?|0\.\d+) (B|[KMGT]iB|[kMGT]?bit/s)", "SIZE"),
         (r"\b(pid|process) \d+\b", "$1 N"),
-        // Ports that a client's kernel chooses.
-        (r"\b(198\.51\.100\.\d+):(3[3-9]|4[1-9]|5\d|6\d)\d{3}\b", "$1:PORT"),
+        // Ports that a client's kernel chooses; downloads have 40001 and the next ones.
+        (r"\b(198\.51\.100\.\d+):(32[7-9]\d\d|3[3-9]\d{3}|400[1-9]\d|40[1-9]\d\d|4[1-9]\d{3}|[56]\d{4})\b", "$1:PORT"),
         // Flows: their place and generation in the table.
         (r"(^|\bflow )h?\d+\.\d+\b", "${1}N"),
         (r"^in [\d,]+ = .*: adds up$", "in = N: adds up"),
@@ -158,6 +158,10 @@ fn what_is_configured_or_cannot_vary_is_compared() {
         &["web/web-3  down  0.7s  down  2 of 3  refused"],
         &["web/web-3  down  1.7s  down  3 of 4  refused"]
     ));
+    for (one, another, is_same) in [("43666", "40396", true), ("60999", "32768", true), ("40001", "40002", false)] {
+        let [one, another] = [one, another].map(|port| format!("tcp  198.51.100.7:{port}  web"));
+        assert_eq!(same("eqctl", &[&one], &[&another]), is_same, "{one}, {another}");
+    }
     let [page, other] = [["frames 23, 3.8 KiB"], ["frames 23, 3.9 KiB"]];
     assert!(same("eqctl status", &page, &other) && !same("equipoise replay --config a b", &page, &other));
     assert!(same("equipoise run --config a", &page, &other));
