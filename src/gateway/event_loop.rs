@@ -241,8 +241,11 @@ impl EventLoop {
     pub(super) fn report_to(&mut self, manager: Notifier) {
         if manager.keeps() > 0 {
             let file = kept::file();
-            self.last =
-                file.inspect_err(|error| log::warn!("a restart ends connections: no file in memory: {error}")).ok();
+            self.last = file
+                .inspect_err(|error| {
+                    log::warn!("a restart will end connections: cannot create a file in memory: {error}")
+                })
+                .ok();
         }
         self.manager = manager;
     }

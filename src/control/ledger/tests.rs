@@ -137,7 +137,7 @@ fn a_change_shows_the_object_before_and_after_and_is_kept() {
 fn the_same_value_again_and_the_value_of_the_file_are_no_changes() {
     let mut lab = Lab::new();
     let rows = lab.set(Kind::Server, "web/b", &[("weight", "1")]).unwrap();
-    assert_eq!((rows[0].changed, &rows[0].text[..]), (false, "server web/b: nothing changes, it is so already"));
+    assert_eq!((rows[0].changed, &rows[0].text[..]), (false, "server web/b: no change: it is already so"));
     lab.set(Kind::Server, "web/b", &[("weight", "5")]).unwrap();
     assert!(!lab.set(Kind::Server, "web/b", &[("weight", "5")]).unwrap()[0].changed);
     assert_eq!(lab.ledger.operation_rows(at(1)).len(), 1);
@@ -212,7 +212,7 @@ fn what_cannot_be_is_refused_with_a_hint_and_changes_nothing() {
         (set(Kind::Pool, "wbe", &[("floor", "1")]), "there is no pool wbe; did you mean web?"),
         (set(Kind::Pool, "web", &[("servers-file", "\"/x\"")]), "servers-file of a pool cannot be changed at run time"),
         (add("web/c", &[("address", "\"10.0.0.3\", weight = 9")]), "is not a value"),
-        (add("web/c", &[("weight = 9, address", "\"10.0.0.3\"")]), "is no key of a server"),
+        (add("web/c", &[("weight = 9, address", "\"10.0.0.3\"")]), "is not a key of a server"),
         (set(Kind::Pool, "web", &[("server", "[]")]), "server of a pool cannot be changed at run time"),
         (
             set(Kind::Service, "web", &[("listen", "\"1.2.3.4:5/tcp\"")]),

@@ -93,7 +93,7 @@ fn since_takeover(row: &TakeoverRow, peer: &str) -> String {
         Some(silent) => format!("; {peer} had been silent for {}", duration(silent)),
         None => String::new(),
     };
-    format!("for {}: began with {} flows, {whole} {peer} had told{silent}", duration(row.ago_ms), count(row.flows))
+    format!("for {}: began with {} flows, {whole} {peer} had reported{silent}", duration(row.ago_ms), count(row.flows))
 }
 
 #[cfg(test)]
@@ -146,7 +146,7 @@ mod tests {
         assert!(text.contains("flows      1,234,567, in step, 2 frames behind\n"), "{text}");
         let held = "answers    1,300 SYN-ACKs held for b: 1,290 acknowledged, 8 sent after 20 ms or when it was lost; 4 not held\n";
         assert!(text.contains(held), "{text}");
-        assert!(text.contains("with 1,200 flows, all that b had told; b had been silent for 0.3s"), "{text}");
+        assert!(text.contains("with 1,200 flows, all that b had reported; b had been silent for 0.3s"), "{text}");
         let apart = SyncRow {
             ready: false,
             peer_role: None,

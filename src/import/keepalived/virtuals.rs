@@ -70,7 +70,7 @@ impl<'a> Keys<'a> {
                 if self.granularity.is_none() {
                     notes.add(
                         own.place(),
-                        "persistence_granularity is no netmask",
+                        "persistence_granularity is not a netmask",
                         "left out: clients count by address",
                     );
                 }
@@ -196,7 +196,7 @@ fn port(word: Option<&str>, place: Place, notes: &mut Notes) -> Option<Option<u1
         None => Some(None),
         Some(Ok(port)) => Some(Some(port).filter(|port| *port > 0)),
         Some(Err(_)) => {
-            notes.add(place, format!("{:?} is no port", word.unwrap_or_default()), "write it as a number");
+            notes.add(place, format!("{:?} is not a port", word.unwrap_or_default()), "write it as a number");
             None
         }
     }
@@ -234,7 +234,7 @@ fn listens(
         Some(address) => match address.parse::<IpAddr>() {
             Ok(address) => Some((None, vec![Listen { address, port: port(item.argument(2), place, notes)? }])),
             Err(_) => {
-                notes.add(place, format!("{address:?} is no address: left out"), "write the address as a number");
+                notes.add(place, format!("{address:?} is not an address: left out"), "write the address as a number");
                 None
             }
         },
@@ -264,7 +264,11 @@ fn range(own: &Item, notes: &mut Notes) -> Vec<Listen> {
         (Err(_), _) => Vec::new(),
     };
     if all.is_empty() || all.len() > MOST_ADDRESSES as usize {
-        notes.add(own.place(), format!("{:?} is no address or range of up to 256: left out", own.word()), "correct it");
+        notes.add(
+            own.place(),
+            format!("{:?} is not an address or range of up to 256: left out", own.word()),
+            "correct it",
+        );
         return Vec::new();
     }
     let Some(port) = port(own.argument(1), own.place(), notes) else { return Vec::new() };
@@ -275,7 +279,11 @@ fn address(own: &Item, notes: &mut Notes) -> Option<IpAddr> {
     let word = own.words.get(1)?;
     let found = word.text.parse().ok();
     if found.is_none() {
-        notes.add(word.place, format!("{:?} is no address: the server is left out", word.text), "write it as a number");
+        notes.add(
+            word.place,
+            format!("{:?} is not an address: the server is left out", word.text),
+            "write it as a number",
+        );
     }
     found
 }
