@@ -33,24 +33,7 @@ pub fn sync_text(row: &SyncRow) -> String {
         bytes(row.received_bytes),
         if row.connections == 1 { "1 connection".into() } else { format!("{} connections", count(row.connections)) },
     ));
-    if row.link.is_some_and(|link| link.differs) {
-        text.push_str("config     DIFFERS from that of the peer in what concerns flows: give both the same\n");
-    }
-    for refused in &row.refused {
-        text.push_str(&format!(
-            "refused    {} records of flows of {peer}: {}; they would be lost in a failover\n",
-            count(refused.records),
-            printable(refused.why.clone()),
-        ));
-    }
-    if !row.unknown_services.is_empty() {
-        let names = printable(row.unknown_services.join(", "));
-        text.push_str(&format!("services   of {peer} that are NOT CONFIGURED here: {names}\n"));
-    }
-    if row.refused_there > 0 {
-        let records = count(row.refused_there);
-        text.push_str(&format!("refused    {records} records by {peer}: `eqctl sync` there says why\n"));
-    }
+    text.push_str(&differences(row, &peer));
     if row.follows_health {
         let probes = match row.probed_here {
             0 => "this gateway sends no probes".into(),
@@ -69,6 +52,30 @@ pub fn sync_text(row: &SyncRow) -> String {
     }
     if let Some(takeover) = &row.takeover {
         text.push_str(&format!("active     {}\n", since_takeover(takeover, &peer)));
+    }
+    text
+}
+
+/// Says in what the configurations differ, and which flows a failover would lose for it.
+fn differences(row: &SyncRow, peer: &str) -> String {
+    let mut text = String::new();
+    if row.link.is_some_and(|link| link.differs) {
+        text.push_str("config     DIFFERS from that of the peer in what concerns flows: give both the same\n");
+    }
+    for refused in &row.refused {
+        text.push_str(&format!(
+            "refused    {} records of flows of {peer}: {}; they would be lost in a failover\n",
+            count(refused.records),
+            printable(refused.why.clone()),
+        ));
+    }
+    if !row.unknown_services.is_empty() {
+        let names = printable(row.unknown_services.join(", "));
+        text.push_str(&format!("services   of {peer} that are NOT CONFIGURED here: {names}\n"));
+    }
+    if row.refused_there > 0 {
+        let records = count(row.refused_there);
+        text.push_str(&format!("refused    {records} records by {peer}: `eqctl sync` there says why\n"));
     }
     text
 }
