@@ -14,7 +14,7 @@ mod live;
 use live::{ECHO, Gateway, Net, Trips};
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -71,6 +71,36 @@ fn show(name: &str, trips: &Trips, memory: u64) {
     );
 }
 
+/// Measures round trips while each of 8 clients asks for a page again and again.
+fn among_hostile_clients(net: &Net, socket: &UdpSocket, time: Duration) -> Trips {
+    let ends = AtomicBool::new(false);
+    let paths = [
+        "/metrics",
+        "/api/servers",
+        "/api/flows?limit=10000",
+        "/api/explain?client=10.88.1.2",
+        "/api/history",
+        "/api/monitors",
+        "/api/pools",
+        "/api/changes",
+    ];
+    thread::scope(|scope| {
+        let ends = &ends;
+        for path in paths {
+            scope.spawn(|| {
+                net.gateway.run(|| {
+                    while !ends.load(Ordering::Relaxed) {
+                        let _ = get(path);
+                    }
+                })
+            });
+        }
+        let trips = Trips::measure(socket, time);
+        ends.store(true, Ordering::Relaxed);
+        trips
+    })
+}
+
 fn main() {
     let seconds = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(10);
     let time = Duration::from_secs(seconds);
@@ -113,31 +143,7 @@ fn main() {
         (scrapes, failed) = scraper.join().unwrap().unwrap();
     });
     show("nobody asks", &Trips::measure(&socket, time), running.memory());
-    ends.store(false, Ordering::Relaxed);
-    let paths = [
-        "/metrics",
-        "/api/servers",
-        "/api/flows?limit=10000",
-        "/api/explain?client=10.88.1.2",
-        "/api/history",
-        "/api/monitors",
-        "/api/pools",
-        "/api/changes",
-    ];
-    thread::scope(|scope| {
-        let ends = &ends;
-        for path in paths {
-            scope.spawn(|| {
-                gateway.run(|| {
-                    while !ends.load(Ordering::Relaxed) {
-                        let _ = get(path);
-                    }
-                })
-            });
-        }
-        show("8 hostile clients", &Trips::measure(&socket, time), running.memory());
-        ends.store(true, Ordering::Relaxed);
-    });
+    show("8 hostile clients", &among_hostile_clients(&net, &socket, time), running.memory());
     let mut times: Vec<Duration> = scrapes.iter().map(|(time, _)| *time).collect();
     times.sort_unstable();
     println!(

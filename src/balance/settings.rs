@@ -468,6 +468,18 @@ impl ServerSettings {
 }
 
 impl ServerSettings {
+    /// Returns the server with these addresses; of two of one family, the later one counts.
+    #[must_use]
+    pub fn with_addresses(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        for address in addresses {
+            match address {
+                IpAddr::V4(v4) => self.v4 = Some(v4),
+                IpAddr::V6(v6) => self.v6 = Some(v6),
+            }
+        }
+        self
+    }
+
     /// Returns whether it has an address of a family.
     pub fn has(&self, v6: bool) -> bool {
         if v6 { self.v6.is_some() } else { self.v4.is_some() }

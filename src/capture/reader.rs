@@ -126,7 +126,7 @@ impl<'r> Reader<'r> {
         if let Some(error) = error {
             return Err(of_source(0, 0, error));
         }
-        let what = || "the capture header is truncated or makes no sense".into();
+        let what = || "the capture header is truncated or invalid".into();
         Ok(Reader {
             blocks: blocks.map_err(|_| CaptureError::Damaged { packets: 0, offset: 0, what: what() })?,
             is_ng: head[..] == MAGICS[0],

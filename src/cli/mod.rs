@@ -179,7 +179,7 @@ fn open(
 }
 
 fn not_followed(why: &str, manager: &Notifier) {
-    log::warn!("a gateway that has stopped cannot be followed: {why}; connections that it had end");
+    log::warn!("cannot take over from the gateway that has stopped: {why}; its connections end");
     // The device is free once nobody has it open.
     kept::forget(manager);
 }
@@ -314,7 +314,7 @@ fn queue_log(verbosity: Verbosity, unconfined: bool) -> Option<LogWriter> {
     };
     logger.parse_default_env().init();
     if writer.is_none() {
-        log::warn!("no thread for the log: a reader of stderr that hangs will stop the gateway");
+        log::warn!("cannot start a thread for the log: a hung reader of stderr will stop the gateway");
     }
     writer
 }

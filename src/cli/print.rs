@@ -8,6 +8,7 @@ use crate::gateway::wanted;
 use ipnet::IpNet;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::str::FromStr;
 
 /// An address that moves with the active role, and the interface that gets it.
@@ -55,8 +56,22 @@ pub(super) fn keepalived(settings: &Settings, moving: &[Moving], router: u8) -> 
                 .into(),
         );
     };
-    let (device, socket) = (&settings.gateway.device, settings.gateway.control_socket.display());
-    let mut text = format!(
+    let mut text = election(pair, track, first, router);
+    tracked_interfaces(&mut text, moving, first, &settings.gateway.device);
+    moving_addresses(&mut text, moving, first);
+    let socket = settings.gateway.control_socket.display();
+    for (event, role) in [("master", "active"), ("backup", "standby"), ("fault", "standby"), ("stop", "standby")] {
+        let wait = if role == "active" { " --wait 10" } else { "" };
+        // keepalived does not wait for the end of one before it starts the next.
+        let _ = writeln!(text, "    notify_{event} \"/usr/bin/eqctl --socket {socket} role {role} --in-order{wait}\"");
+    }
+    text += "}\n";
+    Ok(text)
+}
+
+/// Returns the global part and the begin of the instance: who is elected, and how.
+fn election(pair: &PairSettings, track: &Path, first: &Moving, router: u8) -> String {
+    format!(
         "# keepalived, for gateway {} (its peer is {}). The other gateway gets the same file, printed from its own\n\
          # configuration.\n\
          global_defs {{\n\
@@ -91,33 +106,32 @@ pub(super) fn keepalived(settings: &Settings, moving: &[Moving], router: u8) -> 
         pair.node,
         track.display(),
         first.interface,
-    );
-    // The one that carries the election counts by itself.
+    )
+}
+
+/// Adds the interfaces without which the gateway is of no use; the one that carries the election counts by itself.
+fn tracked_interfaces(text: &mut String, moving: &[Moving], first: &Moving, device: &str) {
     let others = moving.iter().map(|moving| moving.interface.as_str()).filter(|name| *name != first.interface);
     let mut interfaces: Vec<&str> = others.collect();
     interfaces.sort_unstable();
     interfaces.dedup();
     interfaces.push(device);
-    text += "    # Without one of them, this gateway is of no use.\n    track_interface {\n";
-    interfaces.iter().for_each(|name| text += &format!("        {name}\n"));
-    text += "    }\n    track_file {\n        equipoise\n    }\n";
-    let v6 = |moving: &&Moving| moving.address.addr().is_ipv6();
-    let is_v6 = v6(&first);
-    for (block, of_family) in [("virtual_ipaddress", is_v6), ("virtual_ipaddress_excluded", !is_v6)] {
+    *text += "    # Without one of them, this gateway is of no use.\n    track_interface {\n";
+    interfaces.iter().for_each(|name| *text += &format!("        {name}\n"));
+    *text += "    }\n    track_file {\n        equipoise\n    }\n";
+}
+
+/// Adds the addresses: advertisements carry those of one family, and the others move along.
+fn moving_addresses(text: &mut String, moving: &[Moving], first: &Moving) {
+    let v6 = |moving: &Moving| moving.address.addr().is_ipv6();
+    for (block, of_family) in [("virtual_ipaddress", v6(first)), ("virtual_ipaddress_excluded", !v6(first))] {
         let of: Vec<&Moving> = moving.iter().filter(|moving| v6(moving) == of_family).collect();
         if !of.is_empty() {
-            text += &format!("    {block} {{\n");
-            of.iter().for_each(|moving| text += &format!("        {} dev {}\n", moving.address, moving.interface));
-            text += "    }\n";
+            *text += &format!("    {block} {{\n");
+            of.iter().for_each(|moving| *text += &format!("        {} dev {}\n", moving.address, moving.interface));
+            *text += "    }\n";
         }
     }
-    for (event, role) in [("master", "active"), ("backup", "standby"), ("fault", "standby"), ("stop", "standby")] {
-        let wait = if role == "active" { " --wait 10" } else { "" };
-        // keepalived does not wait for the end of one before it starts the next.
-        let _ = writeln!(text, "    notify_{event} \"/usr/bin/eqctl --socket {socket} role {role} --in-order{wait}\"");
-    }
-    text += "}\n";
-    Ok(text)
 }
 
 /// Writes a configuration of BIRD 2 for this gateway of the pair: what a routing daemon announces for it.

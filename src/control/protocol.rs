@@ -10,18 +10,26 @@
 //! Each request is answered by any number of rows, followed by one `done` or one `error`. Types only: it must know
 //! neither sockets nor printing.
 
+mod changes;
+mod status;
+mod sync;
+
+pub use changes::*;
+pub use status::*;
+pub use sync::*;
+
 use super::filter_words::FilterWords;
 use super::packet_words::PacketWords;
 use super::pair::{Begun, RoleWord};
 use crate::config::changes::{Target, Who};
 use crate::engine::{
-    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PressureRow, RuleRow, ServerRow,
-    ServiceRow, Shortcut, SortBy, StickyQuery, StickyRow,
+    Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow, SortBy,
+    StickyQuery, StickyRow,
 };
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// Version of this protocol; increased whenever an old client would misread an answer.
 pub const PROTOCOL: u32 = 6;
@@ -315,18 +323,6 @@ pub struct ClientReport {
     pub explanations: Vec<Explained>,
 }
 
-/// What an operator or a reload changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OperationRow {
-    /// Milliseconds ago.
-    pub ago_ms: u64,
-    /// What changed: `server web/a: weight 1 -> 5 (new flows only)`.
-    pub what: String,
-    /// Who asked for it; none where the gateway itself did.
-    #[serde(flatten)]
-    pub who: Option<Who>,
-}
-
 /// A pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolRow {
@@ -350,93 +346,6 @@ pub struct PoolRow {
     pub keys: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What was changed at run time and is not in the file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChangeRow {
-    /// The object.
-    pub object: Target,
-    /// The key; none if the object itself was added or removed.
-    pub key: Option<String>,
-    /// What the file says, in its notation; none if it lacks the object.
-    pub file: Option<String>,
-    /// What is in force, in the notation of the file: a value, of an added object its table; none if it was removed.
-    pub value: Option<String>,
-    /// Whether the key is absent, and `value` its default.
-    #[serde(default)]
-    pub is_default: bool,
-    /// Whether it waits for its server, which comes from outside.
-    #[serde(default)]
-    pub waits: bool,
-    /// Who asked for it.
-    #[serde(flatten)]
-    pub who: Who,
-    /// Milliseconds ago.
-    pub ago_ms: u64,
-    /// Milliseconds until draining ends by force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline_ms: Option<u64>,
-}
-
-/// The configuration file as the gateway read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileRow {
-    /// Its name.
-    pub origin: String,
-    /// Its text.
-    pub text: String,
-}
-
-/// An object before and after a change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChangedRow {
-    /// The object.
-    pub object: Target,
-    /// What was changed, a line for each key: `server web/a: weight 1 -> 5 (new flows only)`.
-    pub text: String,
-    /// Whether anything was changed.
-    pub changed: bool,
-    /// Every key before; none if the object did not exist.
-    pub before: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Every key after; none if the object was removed.
-    pub after: Option<serde_json::Map<String, serde_json::Value>>,
-    /// The flows of a server that has stopped taking new ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flows: Option<u64>,
-}
-
-/// Flows before and after they were removed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct KilledRow {
-    /// What was done, in one line.
-    pub text: String,
-    /// Whether anything was changed.
-    pub changed: bool,
-    /// Whether flows were only counted.
-    #[serde(default)]
-    pub dry_run: bool,
-    /// Number of flows.
-    pub flows: u64,
-    /// The flows before, at most 100.
-    pub before: Vec<FlowRow>,
-    /// What is left of them after: nothing.
-    pub after: Vec<FlowRow>,
-}
-
-/// Sticky clients before and after they were forgotten.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ClearedRow {
-    /// What was done, in one line.
-    pub text: String,
-    /// Whether anything was changed.
-    pub changed: bool,
-    /// Number of clients.
-    pub clients: u64,
-    /// The clients before, at most 100.
-    pub before: Vec<StickyRow>,
-    /// What is left of them after: nothing.
-    pub after: Vec<StickyRow>,
-}
-
 /// Something that happened, or that somebody did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventRow {
@@ -451,235 +360,6 @@ pub struct EventRow {
     /// Who did it; none if nobody did.
     #[serde(flatten)]
     pub who: Option<Who>,
-}
-
-/// How far the draining or removal of a server is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DrainRow {
-    /// The server, with its pool.
-    pub server: String,
-    /// What it does.
-    pub state: DrainState,
-    /// Its remaining flows.
-    pub flows: u64,
-    /// Milliseconds since draining began, up to its end.
-    pub for_ms: Option<u64>,
-    /// Milliseconds until the remaining flows are ended.
-    pub deadline_ms: Option<u64>,
-    /// Flows that were ended at the deadline.
-    #[serde(default)]
-    pub cut: u64,
-    /// Of its flows, those whose connections have ended and which are only remembered; the client counts them, once there
-    /// are few.
-    #[serde(default)]
-    pub ended: u64,
-}
-
-/// The state of draining.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DrainState {
-    /// It has flows.
-    Draining,
-    /// Its last flow has ended by itself.
-    Drained,
-    /// The deadline has passed; the remaining flows were ended.
-    Deadline,
-    /// It was removed and has flows.
-    Removing,
-    /// It was removed and has no flows.
-    Removed,
-    /// It is enabled or disabled: nobody drains it.
-    NotDraining,
-}
-
-/// A change by a reload, or what kept one from it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReloadRow {
-    /// What it is.
-    pub kind: ReloadKind,
-    /// The change in one line: `server web/web-2: weight 1 -> 5 (new flows only)`.
-    pub text: String,
-    /// The table of the object, as in the file: `pool.server`; empty where the row is about none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub table: String,
-    /// The name of the object, with that of its pool for servers and monitors; empty for a table that exists once.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub object: String,
-    /// The key that changed; none where the whole object was added or removed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// Its older value, as in the file; none if the key did not apply.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
-    /// Its newer value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<String>,
-}
-
-/// What a row of a reload is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ReloadKind {
-    /// An object that is new.
-    Added,
-    /// An object that is gone; a server drains.
-    Removed,
-    /// A key of an object that has another value.
-    Changed,
-    /// A change that takes effect at the next start only.
-    LeftOut,
-    /// A change at run time that no longer applies.
-    Dropped,
-    /// Something that needs the operator's attention.
-    Problem,
-}
-
-/// An object of a configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ObjectRow {
-    /// Its table: `service`, `pool.server`; empty for the top level.
-    pub table: String,
-    /// Its name, with that of its pool for servers and monitors; empty for a table that exists once.
-    pub name: String,
-    /// Its keys: the table of each, which is that of the object or one below it, the key, and the value as in the file.
-    pub keys: Vec<(String, String, String)>,
-}
-
-/// The totals of engine and device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
-    /// Those of the engine.
-    pub engine: Counters,
-    /// Those of the device.
-    pub device: DeviceCounters,
-}
-
-/// The counters of the live gateway's device, and of its log, since the start.
-///
-/// A super-packet is one read and one write here; the engine counts its segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DeviceCounters {
-    /// Packets read.
-    pub read: u64,
-    /// Bytes read, without the header of the device.
-    pub read_bytes: u64,
-    /// Packets read with an invalid device header; they did not reach the engine.
-    pub bad_headers: u64,
-    /// Reads that failed, except for lack of a packet.
-    pub read_failures: u64,
-    /// Packets written.
-    pub written: u64,
-    /// Bytes written, without the header of the device.
-    pub written_bytes: u64,
-    /// Packets that the engine forwarded or sent but the device did not accept; they are lost.
-    pub write_failures: u64,
-    /// Super-packets read or written (segmentation offload).
-    pub super_packets: u64,
-    /// Packets lost in the device's queues because they came faster than they were read: neither read nor known to the
-    /// engine. A super-packet counts as one.
-    pub lost: u64,
-    /// Lines of the log that were lost because the reader of stderr did not keep up; packets do not wait for it.
-    pub lost_log_lines: u64,
-}
-
-/// The status of the gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// [`PROTOCOL`] of the gateway.
-    pub protocol: u32,
-    /// The version of the gateway: `0.1.0`.
-    pub version: String,
-    /// Its process ID.
-    pub pid: u32,
-    /// Milliseconds since it started.
-    pub uptime_ms: u64,
-    /// Name of its TUN device.
-    pub device: String,
-    /// MTU of the device in bytes.
-    pub mtu: u16,
-    /// Whether segmentation offload is active.
-    pub offload: bool,
-    /// Queues of the device. With one, a flood also takes packets of established connections.
-    #[serde(default)]
-    pub queues: u64,
-    /// Packets lost in them since the start because they came faster than they were read.
-    #[serde(default)]
-    pub lost: u64,
-    /// The file in which flows and changes outlive the gateway; none if nothing does.
-    #[serde(default)]
-    pub state_file: Option<String>,
-    /// Number of services.
-    pub services: u64,
-    /// Number of servers.
-    pub servers: u64,
-    /// Flows, half-open ones included.
-    pub flows: u64,
-    /// Capacity of the table in flows; half-open flows do not count in it.
-    pub max_flows: u64,
-    /// Half-open flows: TCP, handshake incomplete.
-    pub half_open: u64,
-    /// Capacity of the store of half-open flows.
-    pub max_half_open: u64,
-    /// What is short of room at the moment; empty if nothing is.
-    pub pressures: Vec<PressureRow>,
-    /// Lines of the log that were lost because the reader of stderr did not keep up.
-    #[serde(default)]
-    pub lost_log_lines: u64,
-    /// Rules, routes and other parts that another program had removed or changed and the gateway has restored since the
-    /// start.
-    pub repairs: u64,
-    /// The last of these repairs, if there was one.
-    pub last_repair: Option<RepairRow>,
-    /// What the gateway installed in the system and does not work at the moment; empty if all of it does.
-    pub troubles: Vec<TroubleRow>,
-    /// What the kernel carries past the device; none without the shortcut.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shortcut: Option<Shortcut>,
-    /// The role of this gateway in its pair, and whether the other one is in step with it; none without a pair.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pair: Option<PairStatus>,
-    /// Where metrics, the page and the API are served; none if they are not.
-    #[serde(default)]
-    pub http: Option<HttpRow>,
-}
-
-/// The pair of a gateway in its status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PairStatus {
-    /// The role of this gateway.
-    pub role: String,
-    /// The name of the other one.
-    pub peer: String,
-    /// Whether both know what the other knows.
-    pub in_step: bool,
-}
-
-/// Where metrics, the page and the API are served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HttpRow {
-    /// The address.
-    pub listen: SocketAddr,
-    /// Why nobody listens there; none if the gateway does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-/// What changes over HTTP need to have, in the header `Authorization: Bearer TOKEN`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenRow {
-    /// The token.
-    pub token: String,
-    /// The page.
-    pub page: String,
-}
-
-/// Without the token itself, so that it gets into no log.
-impl std::fmt::Debug for TokenRow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenRow").field("page", &self.page).finish_non_exhaustive()
-    }
 }
 
 /// Where a pool takes servers from besides the configuration file.
@@ -706,144 +386,6 @@ pub struct SourceRow {
     pub error_for_ms: Option<u64>,
     /// Servers of the list that cannot be used, each with the reason.
     pub left_out: Vec<String>,
-}
-
-/// The other gateway of a pair, and how far it knows what this one knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SyncRow {
-    /// The name of this gateway.
-    pub node: String,
-    /// Where it talks to the other one.
-    pub address: SocketAddr,
-    /// Its role: `learning`, `ready`, `active`, `standby` or `yielding`.
-    pub role: String,
-    /// Its term: the higher one wins where both claim a flow.
-    pub term: u64,
-    /// Whether it may be elected: it knows what the other one knows, or has waited for long enough.
-    pub ready: bool,
-    /// The name of the other one.
-    pub peer: String,
-    /// Its address.
-    pub peer_address: SocketAddr,
-    /// Its role, if it is connected.
-    pub peer_role: Option<String>,
-    /// The connection, if there is one.
-    pub link: Option<LinkRow>,
-    /// Why there is none.
-    pub trouble: Option<String>,
-    /// Milliseconds since when there is none.
-    pub trouble_for_ms: Option<u64>,
-    /// Connections since the start.
-    pub connections: u64,
-    /// Bytes sent since the start.
-    pub sent_bytes: u64,
-    /// Bytes received since the start.
-    pub received_bytes: u64,
-    /// Flows of this gateway.
-    pub flows: u64,
-    /// What both know, as one number in hexadecimal: the same at both ends when both know the same.
-    pub digest: String,
-    /// When this gateway last became active, if it ever did.
-    pub takeover: Option<TakeoverRow>,
-    /// Records of flows of the other one that cannot be here, by reason; since the connection began.
-    #[serde(default)]
-    pub refused: Vec<RefusedRow>,
-    /// Services of the other one that are not configured here; at most 16.
-    #[serde(default)]
-    pub unknown_services: Vec<String>,
-    /// Records of flows of this gateway that the other one has refused; since the connection began.
-    #[serde(default)]
-    pub refused_there: u64,
-    /// Whether the servers' health is that which the active gateway tells.
-    #[serde(default)]
-    pub follows_health: bool,
-    /// If so: addresses and ports that this gateway probes all the same, as the active one tells nothing of them; each counts once
-    /// per monitor.
-    #[serde(default)]
-    pub probed_here: u64,
-    /// Answers of servers that have waited for the other one; none without `before-answer`.
-    pub held: Option<HeldRow>,
-}
-
-/// Records of flows that a gateway of a pair has refused for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefusedRow {
-    /// The reason.
-    pub why: String,
-    /// Records.
-    pub records: u64,
-}
-
-/// What has become of servers' answers to SYNs that were to wait until the other gateway of a pair knows of the connection;
-/// since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldRow {
-    /// Those that have waited, or still do.
-    pub held: u64,
-    /// Those that went on when the other one knew.
-    pub acknowledged: u64,
-    /// Those that went on after 20 ms, or because the other one was lost, without its acknowledgement.
-    pub late: u64,
-    /// Those that did not wait: too many did, or the other one does not know all flows.
-    pub not_held: u64,
-}
-
-/// The connection to the other gateway of a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinkRow {
-    /// Milliseconds since it began.
-    pub for_ms: u64,
-    /// Whether both know all that the other knew when it began.
-    pub in_step: bool,
-    /// Whether the digests have agreed since; only a gateway that is not active compares.
-    pub agreed: bool,
-    /// Frames that the other one has not acknowledged.
-    pub lag_frames: u64,
-    /// Flows that the other one has announced for its last pass over its table, about.
-    pub announced: u64,
-    /// Flows that have come since.
-    pub came: u64,
-    /// Records and frames that this version does not know.
-    pub skipped: u64,
-    /// Whether the configurations differ in what concerns flows.
-    pub differs: bool,
-}
-
-/// How a gateway of a pair became active.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TakeoverRow {
-    /// Milliseconds ago.
-    pub ago_ms: u64,
-    /// Flows that it knew then.
-    pub flows: u64,
-    /// Whether it knew all that the other one had told.
-    pub whole: bool,
-    /// For how many milliseconds the other one had been silent; none if it was connected to none since the start.
-    pub silent_ms: Option<u64>,
-}
-
-/// A repair of what the gateway installed in the system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RepairRow {
-    /// What was restored, as in the log.
-    pub what: String,
-    /// Milliseconds since then.
-    pub ago_ms: u64,
-}
-
-/// A part of what the gateway installed in the system that does not work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TroubleRow {
-    /// Its name: `route 192.0.2.80/32 to device equipoise0`.
-    pub part: String,
-    /// What is wrong with it.
-    pub what: String,
-    /// Milliseconds since when.
-    pub for_ms: u64,
-    /// Milliseconds until it is repaired; none if only the operator can do that.
-    pub next_ms: Option<u64>,
-    /// How often it has gone missing, without a quiet minute between.
-    pub times: u64,
 }
 
 #[cfg(test)]

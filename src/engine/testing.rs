@@ -1,6 +1,7 @@
 //! Settings and packets for the engine's own tests.
 
-use super::{Verdict, explain::Foreseen};
+use super::explain::Foreseen;
+use super::{Cursor, Engine, FlowQuery, FlowRow, Verdict};
 use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings};
 use crate::config::Settings;
 use crate::flow::TableSettings;
@@ -8,6 +9,11 @@ use crate::ids::{PoolId, ServerId};
 use crate::packet::{Addresses, Meta, Protocol, Transport, parse};
 use crate::time::Instant;
 use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
+
+/// A client.
+pub(super) const CLIENT: [u8; 4] = [198, 51, 100, 7];
+/// The address of the service of [`settings`].
+pub(super) const VIP: [u8; 4] = [192, 0, 2, 80];
 
 /// Returns one TCP, UDP and ICMP service on 192.0.2.80 and 2001:db8::80, port 80, over `servers` servers 10.0.2.1 … on
 /// port 8080.
@@ -57,6 +63,29 @@ pub(super) fn first_flow(engine: &super::Engine) -> crate::flow::Facts {
     table.facts(first.expect("there is a flow").0)
 }
 
+/// Hands in a packet.
+pub(super) fn send(engine: &mut Engine, now: Instant, packet: &mut [u8]) -> Verdict {
+    engine.handle_packet(now, packet, Meta::default())
+}
+
+/// Takes the packets that the engine sends of its own.
+pub(super) fn sent(engine: &mut Engine, now: Instant) -> Vec<Vec<u8>> {
+    let mut buffer = vec![0; 65_535];
+    std::iter::from_fn(|| engine.poll_transmit(now, &mut buffer).map(|(len, _)| buffer[..len].to_vec())).collect()
+}
+
+/// Takes the events, in words.
+pub(super) fn events(engine: &mut Engine) -> Vec<String> {
+    std::iter::from_fn(|| engine.poll_event()).map(|event| event.to_string()).collect()
+}
+
+/// Returns the rows of up to 1000 flows.
+pub(super) fn flows(engine: &Engine, now: Instant) -> Vec<FlowRow> {
+    let mut rows = Vec::new();
+    engine.flows(now, &FlowQuery::default(), Cursor::default(), 1000, &mut rows);
+    rows
+}
+
 /// Returns a point in time, in seconds.
 pub(super) fn at(seconds: u64) -> Instant {
     Instant::from_nanos(seconds * 1_000_000_000)
@@ -67,6 +96,11 @@ pub(super) fn bytes(builder: PacketBuilderStep<TcpHeader>, payload: &[u8]) -> Ve
     let mut out = Vec::new();
     builder.write(&mut out, payload).unwrap();
     out
+}
+
+/// Returns a SYN of [`CLIENT`] to [`VIP`].
+pub(super) fn syn(port: u16) -> Vec<u8> {
+    bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b"")
 }
 
 /// Returns a TCP segment over IPv4.

@@ -1,6 +1,6 @@
 //! Packet-by-packet tests of the engine.
 
-use super::testing::{at, bytes, settings, tcp};
+use super::testing::{CLIENT, VIP, at, bytes, send, settings, syn, tcp};
 use super::*;
 use crate::flow::TICK;
 use crate::packet::parse;
@@ -9,17 +9,6 @@ use crate::time::Duration;
 
 use etherparse::PacketBuilder;
 use std::net::IpAddr;
-
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
-const VIP: [u8; 4] = [192, 0, 2, 80];
-
-fn syn(port: u16) -> Vec<u8> {
-    bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b"")
-}
-
-fn send(engine: &mut Engine, now: Instant, packet: &mut [u8]) -> Verdict {
-    engine.handle_packet(now, packet, Meta::default())
-}
 
 /// Opens a connection from `port` and returns the last octet of its server's address.
 fn establish(engine: &mut Engine, now: Instant, port: u16) -> u8 {

@@ -1,6 +1,6 @@
 //! Tests of what spoofed packets take from clients: nothing that a client has to prove itself for.
 
-use super::testing::{assert_foreseen, at, bytes, settings, tcp};
+use super::testing::{CLIENT, VIP, assert_foreseen, at, bytes, settings, tcp};
 use super::*;
 use crate::balance::{Admin, Algorithm, Prefixes, Stickiness, UnknownTcp};
 use crate::config::Settings;
@@ -10,9 +10,6 @@ use crate::time::Duration;
 use etherparse::PacketBuilder;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
-const VIP: [u8; 4] = [192, 0, 2, 80];
 
 fn hand(engine: &mut Engine, now: Instant, packet: &[u8]) -> (Verdict, Vec<u8>) {
     let mut packet = packet.to_vec();

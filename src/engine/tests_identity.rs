@@ -1,11 +1,9 @@
 //! Slots follow names from one plan to the next, and are not reused while anything refers to them.
 
-use super::testing::{at, bytes, first_flow, tcp};
+use super::testing::{VIP, at, bytes, first_flow, tcp};
 use super::*;
 use crate::config;
 use crate::ids::ServerId;
-
-const VIP: [u8; 4] = [192, 0, 2, 80];
 
 /// Returns a web service over servers, each written `name=address`, as a file; `rest` follows.
 fn file(servers: &[&str], rest: &str) -> Settings {

@@ -1,11 +1,8 @@
 //! A service that is off: it takes no new flows, and keeps those that it has.
 
-use super::testing::{at, bytes, settings, tcp};
+use super::testing::{CLIENT, VIP, at, bytes, settings, tcp};
 use super::*;
 use crate::packet::Meta;
-
-const VIP: [u8; 4] = [192, 0, 2, 80];
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
 
 fn send(engine: &mut Engine, second: u64, port: u16, syn: bool) -> Verdict {
     let packet = if syn { tcp(CLIENT, port, VIP, 80, 100).syn() } else { tcp(CLIENT, port, VIP, 80, 101).ack(501) };

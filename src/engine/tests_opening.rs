@@ -1,6 +1,6 @@
 //! Tests of what a packet without a flow takes, and of the order in which it takes and reports it.
 
-use super::testing::{at, bytes, converse, settings, tcp};
+use super::testing::{CLIENT, VIP, at, bytes, converse, flows, settings, syn, tcp};
 use super::*;
 use crate::balance::{Admin, Listen, Nat};
 use crate::flow::{NatPoolSettings, TimeoutState};
@@ -11,13 +11,6 @@ use crate::time::Duration;
 use etherparse::PacketBuilder;
 use std::net::Ipv4Addr;
 
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
-const VIP: [u8; 4] = [192, 0, 2, 80];
-
-fn syn(port: u16) -> Vec<u8> {
-    bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b"")
-}
-
 /// Returns a datagram to a service address, port 80.
 fn query(port: u16, vip: [u8; 4]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -27,12 +20,6 @@ fn query(port: u16, vip: [u8; 4]) -> Vec<u8> {
 
 fn hand(engine: &mut Engine, now: Instant, packet: &[u8]) -> Verdict {
     engine.handle_packet(now, &mut packet.to_vec(), Meta::default())
-}
-
-fn flows(engine: &Engine, now: Instant) -> Vec<FlowRow> {
-    let mut rows = Vec::new();
-    engine.flows(now, &FlowQuery::default(), Cursor::default(), 1000, &mut rows);
-    rows
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One engine of a pair: what it answers and ends while it stands by, and while its peer may know more.
 
-use super::testing::{at, bytes, settings, tcp};
+use super::testing::{CLIENT, VIP, at, bytes, settings, tcp};
 use super::*;
 use crate::balance::{Nat, OnDown, UnknownTcp};
 use crate::flow::NatPoolSettings;
@@ -8,8 +8,6 @@ use crate::ids::{NatPoolId, ServerId};
 use crate::packet::Side;
 use etherparse::PacketBuilder;
 
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
-const VIP: [u8; 4] = [192, 0, 2, 80];
 const SERVER: [u8; 4] = [10, 0, 2, 1];
 const SOURCE: [u8; 4] = [10, 0, 9, 1];
 

@@ -1,14 +1,15 @@
 //! Tests of the path: ICMP errors, fragments, sizes and hops.
 
-use super::testing::{at, bytes, first_flow, settings, tcp};
+mod fragments;
+
+use super::testing::{CLIENT, VIP, at, bytes, first_flow, sent, settings, tcp};
 use super::*;
 use crate::packet::parse;
+use crate::packet::testing::resum;
 use crate::packet::{Transport, checksum, proto};
 use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
 use std::net::IpAddr;
 
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
-const VIP: [u8; 4] = [192, 0, 2, 80];
 const ROUTER: [u8; 4] = [203, 0, 113, 1];
 
 fn hand(engine: &mut Engine, packet: &mut Vec<u8>) -> Verdict {
@@ -18,17 +19,6 @@ fn hand(engine: &mut Engine, packet: &mut Vec<u8>) -> Verdict {
     }
     assert!(engine.counters().add_up());
     verdict
-}
-
-fn sent(engine: &mut Engine) -> Vec<Vec<u8>> {
-    let mut buffer = vec![0; 65_535];
-    std::iter::from_fn(|| engine.poll_transmit(at(1), &mut buffer).map(|(len, _)| buffer[..len].to_vec())).collect()
-}
-
-fn resum(packet: &mut [u8]) {
-    packet[10..12].fill(0);
-    let sum = !checksum::fold(checksum::add(0, &packet[..usize::from(packet[0] & 15) * 4]));
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
 fn udp(len: usize, flags: u8) -> Vec<u8> {
@@ -47,6 +37,13 @@ fn error(from: [u8; 4], to: [u8; 4], mtu: u16, about: &[u8]) -> Vec<u8> {
     builder.write(&mut out, about).unwrap();
     out
 }
+
+fn joined(mut out: Vec<Vec<u8>>) -> Vec<u8> {
+    out.sort_by_key(|piece| u16::from_be_bytes([piece[6], piece[7]]) & 0x1fff);
+    out.iter().flat_map(|piece| &piece[20..]).copied().collect()
+}
+
+const UDP_START: [u8; 16] = [0x0f, 0xa0, 0, 80, 0, 24, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 
 #[test]
 fn too_big_from_the_servers_side_quotes_the_clients_own_packet() {
@@ -151,83 +148,6 @@ fn an_error_not_sent_to_the_quoted_sender_is_dropped_and_counts_against_no_serve
     assert!(engine.poll_event().is_some());
 }
 
-/// Splits a packet into fragments of `room` bytes.
-fn pieces(packet: &[u8], room: usize) -> Vec<Vec<u8>> {
-    let mut all = Vec::new();
-    crate::packet::build::fragment(packet, room, |piece| all.push(piece.to_vec()));
-    all
-}
-
-fn joined(mut out: Vec<Vec<u8>>) -> Vec<u8> {
-    out.sort_by_key(|piece| u16::from_be_bytes([piece[6], piece[7]]) & 0x1fff);
-    out.iter().flat_map(|piece| &piece[20..]).copied().collect()
-}
-
-#[test]
-fn fragments_in_any_order_reassemble_to_the_datagram() {
-    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-        let mut engine = Engine::new(&settings(1, 9));
-        let original = udp(4000, 0);
-        let all = pieces(&original, 1500);
-        assert_eq!(all.len(), 3);
-        let mut out = Vec::new();
-        for at in order {
-            let mut piece = all[at].clone();
-            match hand(&mut engine, &mut piece) {
-                Verdict::Forward { .. } => out.push(piece),
-                Verdict::Consume(Consumed::FragmentWaiting) => assert_eq!(piece, all[at]),
-                other => panic!("{other:?}"),
-            }
-            out.extend(sent(&mut engine));
-        }
-        assert_eq!(out.len(), 3, "{order:?}");
-        for piece in &out {
-            let parsed = parse(piece).unwrap();
-            assert_eq!(parsed.addresses.dst(), IpAddr::from([10, 0, 2, 1]));
-        }
-        let whole = joined(out);
-        let addresses = crate::packet::Addresses::new(CLIENT.into(), [10, 0, 2, 1].into()).unwrap();
-        let sum = checksum::add(checksum::pseudo(&addresses, proto::UDP, whole.len()), &whole);
-        assert_eq!((checksum::fold(sum), &whole[8..]), (0xffff, &original[28..]));
-        assert_eq!((engine.counters().flows, first_flow(&engine).packets[0]), (1, 3));
-        // An error about a later fragment finds its flow.
-        let mut third = all[2].clone();
-        third[16..20].copy_from_slice(&[10, 0, 2, 1]);
-        resum(&mut third);
-        let mut back = error(ROUTER, CLIENT, 1300, &third[..28]);
-        hand(&mut engine, &mut back);
-        assert_eq!(back[28..], all[2][..28], "{order:?}");
-    }
-}
-
-#[test]
-fn a_fragmented_sctp_packet_whose_ports_change_is_dropped_as_its_checksum_would_be_bad() {
-    for (port, passes) in [(8080, false), (80, true)] {
-        let mut settings = settings(1, 9);
-        settings.services[0].listen.push(crate::balance::Listen::one(
-            VIP.into(),
-            crate::packet::Protocol::Sctp,
-            80,
-            80,
-        ));
-        settings.servers[0].port = Some(port);
-        let mut engine = Engine::new(&settings);
-        let mut sctp = [4000u16.to_be_bytes(), 80u16.to_be_bytes()].concat();
-        sctp.extend([0; 8]);
-        sctp.extend([7; 2980]);
-        let sum = crc32c::crc32c(&sctp);
-        sctp[8..12].copy_from_slice(&sum.to_le_bytes());
-        let mut packet = Vec::new();
-        PacketBuilder::ipv4(CLIENT, VIP, 60).write(&mut packet, etherparse::IpNumber::SCTP, &sctp).unwrap();
-        packet[6] = 0;
-        resum(&mut packet);
-        for mut piece in pieces(&packet, 1500) {
-            let verdict = hand(&mut engine, &mut piece);
-            assert_eq!(matches!(verdict, Verdict::Forward { .. }), passes, "{verdict:?}");
-        }
-    }
-}
-
 /// Returns a fragment of an IPv6 UDP packet: its headers, starting with the number of the first one, and its payload.
 fn six(first: u8, headers: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0; 40];
@@ -239,50 +159,6 @@ fn six(first: u8, headers: &[u8], payload: &[u8]) -> Vec<u8> {
     out.extend_from_slice(headers);
     out.extend_from_slice(payload);
     out
-}
-
-const UDP_START: [u8; 16] = [0x0f, 0xa0, 0, 80, 0, 24, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
-
-#[test]
-fn later_ipv6_fragments_belong_to_their_first_whatever_next_header_they_name() {
-    for early in [false, true] {
-        let mut engine = Engine::new(&settings(1, 9));
-        let mut all = vec![
-            six(44, &[60, 0, 0, 1, 0, 0, 0, 9, 17, 0, 1, 4, 0, 0, 0, 0], &UDP_START),
-            six(44, &[17, 0, 0, 24, 0, 0, 0, 9], &[7; 8]),
-        ];
-        if early {
-            all.reverse();
-        }
-        let mut out = Vec::new();
-        for mut piece in all {
-            if let Verdict::Forward { .. } = hand(&mut engine, &mut piece) {
-                out.push(piece);
-            }
-            out.extend(sent(&mut engine));
-        }
-        let server: IpAddr = "fd00::1".parse().unwrap();
-        let went: Vec<_> = out.iter().map(|piece| parse(piece).unwrap().addresses.dst()).collect();
-        assert_eq!(went, [server, server]);
-        // An error about the later fragment finds its flow by the protocol number in that fragment.
-        let later = out.iter().find(|piece| piece[43] == 24).unwrap();
-        let mut back = Vec::new();
-        let kind = etherparse::Icmpv6Type::TimeExceeded(etherparse::icmpv6::TimeExceededCode::HopLimitExceeded);
-        PacketBuilder::ipv6([0xfe; 16], [0x20; 16], 60).icmpv6(kind).write(&mut back, later).unwrap();
-        let verdict = hand(&mut engine, &mut back);
-        assert!(matches!(verdict, Verdict::Forward { why: Forwarded::Error { .. }, .. }), "{verdict:?}");
-    }
-}
-
-#[test]
-fn a_fragment_with_another_final_destination_opens_no_flow() {
-    let mut engine = Engine::new(&settings(1, 9));
-    let routing = [44, 0, 4, 1, 0, 0, 0, 0];
-    for fragment in [[17, 0, 0, 1, 0, 0, 0, 9], [17, 0, 0, 16, 0, 0, 0, 9], [17, 0, 0, 0, 0, 0, 0, 9]] {
-        let mut packet = six(43, &[routing, fragment].concat(), &UDP_START);
-        assert_eq!(hand(&mut engine, &mut packet), Verdict::Consume(Consumed::SourceRoute), "{fragment:?}");
-    }
-    assert_eq!(engine.counters().flows, 0);
 }
 
 #[test]
@@ -301,7 +177,7 @@ fn an_ipv4_source_route_is_answered_for_whole_packets_and_first_fragments_and_a_
         packet[6..8].copy_from_slice(&u16::to_be_bytes(flags));
         resum(&mut packet);
         assert_eq!(hand(&mut engine, &mut packet), verdict, "{flags:x}");
-        let reported = sent(&mut engine);
+        let reported = sent(&mut engine, at(1));
         let parsed = reported.first().map(|answer| parse(answer).unwrap().transport);
         let want = matches!(verdict, Verdict::Consume(_)).then_some(Transport::Icmp { kind: 3, code: 5 });
         assert_eq!((parsed, reported.len()), (want, usize::from(want.is_some())), "{flags:x}");
@@ -315,62 +191,7 @@ fn an_ipv4_source_route_is_answered_for_whole_packets_and_first_fragments_and_a_
     let home = [&[17, 2, 1, 2, 0, 0, 0xc9, 16][..], &[0x20; 16]].concat();
     let mut packet = six(60, &home, &UDP_START);
     assert_eq!(hand(&mut engine, &mut packet), Verdict::Drop(Reason::Detour));
-    assert_eq!((sent(&mut engine).len(), engine.counters().flows), (0, 1));
-}
-
-#[test]
-fn a_later_fragment_too_big_for_the_path_is_fragmented_again() {
-    let mut settings = settings(1, 9);
-    settings.pools[0].mtu = Some(1400);
-    let original = udp(4000, 0);
-    for order in [[0, 1, 2], [2, 1, 0]] {
-        let mut engine = Engine::new(&settings);
-        let all = pieces(&original, 1500);
-        let mut out = Vec::new();
-        for at in order {
-            let mut piece = all[at].clone();
-            if let Verdict::Forward { .. } = hand(&mut engine, &mut piece) {
-                out.push(piece);
-            }
-            out.extend(sent(&mut engine));
-        }
-        assert!(out.iter().all(|piece| piece.len() <= 1400 && parse(piece).is_ok()));
-        assert_eq!(joined(out)[8..], original[28..]);
-    }
-}
-
-#[test]
-fn a_long_ping_to_a_service_address_is_answered_in_the_same_fragments() {
-    let mut engine = Engine::new(&settings(1, 9));
-    let mut ping = Vec::new();
-    PacketBuilder::ipv4(CLIENT, VIP, 60).icmpv4_echo_request(7, 1).write(&mut ping, &[5; 3000]).unwrap();
-    ping[6] = 0;
-    resum(&mut ping);
-    let mut out = Vec::new();
-    for mut piece in pieces(&ping, 1500) {
-        assert_eq!(hand(&mut engine, &mut piece), Verdict::Consume(Consumed::Echo));
-        out.extend(sent(&mut engine));
-    }
-    let whole = joined(out);
-    assert_eq!((whole[0], whole.len(), checksum::fold(checksum::add(0, &whole))), (0, 3008, 0xffff));
-}
-
-#[test]
-fn a_flood_of_fragments_does_not_affect_whole_packets_or_other_sources() {
-    let mut engine = Engine::new(&settings(1, 9));
-    for i in 0..20_000u32 {
-        let mut piece = pieces(&udp(4000, 0), 1500).swap_remove(1);
-        piece[4..6].copy_from_slice(&(i as u16).to_be_bytes());
-        piece[12..16].copy_from_slice(&[100, 64, (i >> 8) as u8, (i % 250) as u8]);
-        resum(&mut piece);
-        hand(&mut engine, &mut piece);
-    }
-    let (packets, held) = engine.shard.fragments_in_store();
-    assert!(packets <= 4096 && held <= 4 << 20);
-    assert!(matches!(hand(&mut engine, &mut udp(10, 0)), Verdict::Forward { .. }));
-    for mut piece in pieces(&udp(4000, 0), 1500) {
-        assert!(matches!(hand(&mut engine, &mut piece), Verdict::Forward { .. }));
-    }
+    assert_eq!((sent(&mut engine, at(1)).len(), engine.counters().flows), (0, 1));
 }
 
 #[test]
@@ -381,14 +202,14 @@ fn packets_too_big_for_the_path_are_answered_or_fragmented() {
     let original = udp(1472, 0x40);
     let mut packet = original.clone();
     assert_eq!(hand(&mut engine, &mut packet), Verdict::Consume(Consumed::TooBig));
-    let answer = sent(&mut engine).remove(0);
+    let answer = sent(&mut engine, at(1)).remove(0);
     let parsed = parse(&answer).unwrap();
     assert_eq!(parsed.transport, Transport::Icmp { kind: 3, code: 4 });
     assert_eq!((parsed.addresses.src(), parsed.addresses.dst()), (VIP.into(), CLIENT.into()));
     assert_eq!((&answer[26..28], &answer[28..60]), (&1400u16.to_be_bytes()[..], &original[..32]));
     let mut packet = udp(1472, 0);
     assert!(matches!(hand(&mut engine, &mut packet), Verdict::Emit { .. }));
-    let out = sent(&mut engine);
+    let out = sent(&mut engine, at(1));
     assert!(out.len() == 2 && out.iter().all(|piece| piece.len() <= 1400));
     assert_eq!(joined(out)[8..], udp(1472, 0)[28..]);
     // A super-packet counts by the size of its segments.
@@ -398,7 +219,7 @@ fn packets_too_big_for_the_path_are_answered_or_fragmented() {
         resum(&mut big);
         let verdict = engine.handle_packet(at(1), &mut big, Meta { gso_size, ..Meta::default() });
         assert_eq!(matches!(verdict, Verdict::Forward { .. }), fits, "{verdict:?}");
-        sent(&mut engine);
+        sent(&mut engine, at(1));
     }
 }
 
@@ -416,7 +237,7 @@ fn an_expired_hop_limit_is_reported_in_the_services_name() {
         let verdict = hand(&mut engine, &mut packet);
         assert_eq!(verdict == Verdict::Consume(Consumed::TimeExceeded), ends, "{verdict:?}");
         if ends {
-            let answer = sent(&mut engine).remove(0);
+            let answer = sent(&mut engine, at(1)).remove(0);
             assert_eq!((answer[20], &answer[12..16], &answer[28..]), (11, &VIP[..], &original[..]));
         }
     }
@@ -483,7 +304,7 @@ fn a_later_ipv6_fragment_too_big_for_the_path_is_answered() {
     let later = piece(64, 1400, true);
     let verdict = hand(&mut engine, &mut later.clone());
     assert_eq!(verdict, Verdict::Consume(Consumed::TooBig));
-    let icmp = sent(&mut engine).remove(0);
+    let icmp = sent(&mut engine, at(1)).remove(0);
     assert_eq!((icmp[40], &icmp[44..48], &icmp[48..]), (2, &1400u32.to_be_bytes()[..], &later[..icmp.len() - 48]));
     assert!(matches!(hand(&mut engine, &mut piece(1464, 600, true)), Verdict::Forward { .. }));
 }

@@ -1,6 +1,6 @@
 //! Tests of flows that are carried past the engine: which are offered, what reports do, what withdraws them.
 
-use super::testing::{at, bytes, settings, tcp};
+use super::testing::{CLIENT, VIP, at, bytes, settings, tcp};
 use super::*;
 use crate::flow::{Carried, Sequence, TimeoutState};
 use crate::ids::{FlowId, ServerId};
@@ -8,8 +8,6 @@ use crate::packet::{Addresses, Side, Transport};
 use crate::time::Duration;
 use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
 
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
-const VIP: [u8; 4] = [192, 0, 2, 80];
 /// The first numbers of the client and of the server.
 const FIRST: [u32; 2] = [1000, 5000];
 /// Packets after which a flow is offered.

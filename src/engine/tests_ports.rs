@@ -1,7 +1,7 @@
 //! Property test of NAT pool ports: each port in use towards a server endpoint belongs to exactly one flow, and each
 //! flow's port is in use.
 
-use super::testing::{bytes, settings};
+use super::testing::{VIP, bytes, flows, settings};
 use super::*;
 use crate::balance::{Admin, Listen, Nat, OnDown};
 use crate::flow::{NatPoolSettings, TimeoutState};
@@ -13,7 +13,6 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-const VIP: [u8; 4] = [192, 0, 2, 80];
 const VIP6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80];
 /// Ports per address of the pool.
 const PORTS: u32 = 4;
@@ -111,12 +110,6 @@ fn packet(src: SocketAddr, dst: SocketAddr, protocol: Protocol, flags: u8, fragm
         out[10..12].copy_from_slice(&sum.to_be_bytes());
     }
     out
-}
-
-fn flows(engine: &Engine, now: Instant) -> Vec<FlowRow> {
-    let mut flows = Vec::new();
-    engine.flows(now, &FlowQuery::default(), Cursor::default(), 100, &mut flows);
-    flows
 }
 
 fn take(engine: &mut Engine, now: &mut Instant, step: &Step) {

@@ -1,6 +1,6 @@
 //! Another configuration while there are flows: what is still there keeps everything, what is gone gets nothing new.
 
-use super::testing::{at, bytes, tcp};
+use super::testing::{CLIENT, VIP, at, bytes, events, tcp};
 use super::*;
 use crate::balance::Admin;
 use crate::config;
@@ -9,9 +9,6 @@ use crate::packet::{Addresses, Transport};
 use crate::rng::Rng;
 use etherparse::PacketBuilder;
 use std::net::IpAddr;
-
-const VIP: [u8; 4] = [192, 0, 2, 80];
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
 
 pub(super) fn parse_file(text: &str) -> Settings {
     config::parse(text, "test.toml").unwrap_or_else(|error| panic!("{error}"))
@@ -58,10 +55,6 @@ pub(super) fn ack(port: u16) -> Vec<u8> {
 
 pub(super) fn new_flow(engine: &mut Engine, now: Instant, port: u16) -> Result<u8, Verdict> {
     send(engine, now, bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b"")).map(|packet| packet[19])
-}
-
-pub(super) fn events(engine: &mut Engine) -> Vec<String> {
-    std::iter::from_fn(|| engine.poll_event()).map(|event| event.to_string()).collect()
 }
 
 pub(super) fn server<'r>(rows: &'r [ServerRow], name: &str) -> &'r ServerRow {

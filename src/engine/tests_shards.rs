@@ -1,6 +1,6 @@
 //! Two shards, one plan, one standing: each decides as it would alone, and a look leaves no trace in either.
 
-use super::testing::{at, bytes, settings, tcp};
+use super::testing::{VIP, at, bytes, settings, tcp};
 use super::*;
 use crate::balance::{Admin, Algorithm, Prefixes, Stickiness};
 use crate::ids::ServerId;
@@ -8,7 +8,6 @@ use crate::policy::{Action, Limits, RuleSettings};
 use crate::rng::Rng;
 use crate::time::Duration;
 
-const VIP: [u8; 4] = [192, 0, 2, 80];
 const CLIENTS: u64 = 40;
 
 /// One engine whose shard can be exchanged for another.

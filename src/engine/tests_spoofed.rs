@@ -1,13 +1,10 @@
 //! Segments of somebody who knows addresses and ports of a connection, and none of its numbers.
 
-use super::testing::{bytes, first_flow, settings, tcp};
+use super::testing::{CLIENT, VIP, bytes, first_flow, settings, tcp};
 use super::*;
 use crate::balance::Admin;
 use crate::flow::TimeoutState;
 use crate::ids::ServerId;
-
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
-const VIP: [u8; 4] = [192, 0, 2, 80];
 
 fn ms(millis: u64) -> Instant {
     Instant::from_nanos(millis * 1_000_000)

@@ -1,6 +1,6 @@
 //! Flow lifetimes, to the second, and connections that outlive the engine.
 
-use super::testing::{at, bytes, settings, tcp};
+use super::testing::{CLIENT, VIP, at, bytes, settings, tcp};
 use super::*;
 use crate::balance::{Algorithm, PortTimeouts, Protocol, UnknownTcp};
 use crate::flow::{TimeoutState, Timeouts};
@@ -8,8 +8,6 @@ use crate::packet::Side;
 use crate::time::Duration;
 use etherparse::PacketBuilder;
 
-const CLIENT: [u8; 4] = [198, 51, 100, 7];
-const VIP: [u8; 4] = [192, 0, 2, 80];
 const SERVER: [u8; 4] = [10, 0, 2, 1];
 
 fn send(engine: &mut Engine, now: Instant, mut packet: Vec<u8>) -> (Verdict, Vec<u8>) {

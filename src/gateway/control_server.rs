@@ -93,7 +93,7 @@ impl ControlServer {
                 // Out of file descriptors or memory: the connection stays pending.
                 Err(error) => {
                     if !std::mem::replace(&mut self.complained, true) {
-                        log::warn!("control socket: cannot accept a connection: {error}; trying again until it works");
+                        log::warn!("control socket: cannot accept a connection: {error}; retrying until it works");
                     }
                     self.retry = Some(now + RETRY);
                     return;

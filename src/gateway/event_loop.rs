@@ -5,6 +5,7 @@
 mod handover;
 mod sharing;
 mod signals;
+mod turn;
 
 use super::batch::{Batch, MOST_PACKETS};
 use super::bpf::steering::QUEUES;
@@ -14,7 +15,6 @@ use super::error::GatewayError;
 use super::follower::Follower;
 use super::http::Http;
 use super::lapses::Lapses;
-use super::log_queue;
 use super::marking::Marking;
 use super::notify::{self, Notifier};
 use super::output::Output;
@@ -29,12 +29,12 @@ use super::state::Keeping;
 use super::takeover::{Giver, Taker, kept};
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
-use crate::control::{About, Floor, Ledger, Outside, Work as LoopWork};
+use crate::control::{About, Ledger, Work as LoopWork};
 use crate::engine::{Engine, Event, Weight};
 use crate::sources::Found;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use mio::{Interest, Poll, Registry, Token, Waker};
 use sharing::Sharing;
 use signal_hook_mio::v1_0::Signals;
 pub use signals::{Stopper, TakenSignals};
@@ -43,7 +43,6 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// The first tokens are the queues of the device.
 const WAKER: Token = Token(QUEUES);
@@ -137,14 +136,12 @@ impl EventLoop {
         let registry = poll.registry();
         let queues = Queues::new(queues);
         watch(registry, &queues).map_err(&failed)?;
+        watch_system(registry, &follower, &keeper).map_err(&failed)?;
+        control.register(registry, CONTROL).map_err(&failed)?;
+        giver.register(registry, TAKEOVER).map_err(&failed)?;
+        let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         let lapses = Lapses::new(queues.first().name());
         let output = Output::new(queues.first().name());
-        if let Some(news) = follower.news() {
-            registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE).map_err(&failed)?;
-        }
-        for losses in keeper.news() {
-            registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
-        }
         follower.tell_all(&mut engine, BEGIN + clock.elapsed());
         let mut reloads = Reloads::new();
         reloads.start_with(found.clone());
@@ -155,9 +152,6 @@ impl EventLoop {
         if carrying.is_some() {
             Carrying::ask(&mut engine);
         }
-        let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
-        control.register(registry, CONTROL).map_err(&failed)?;
-        giver.register(registry, TAKEOVER).map_err(&failed)?;
         if let Some(pair) = &mut pair {
             pair.register(registry, PEER).map_err(&failed)?;
             if marking.is_some() {
@@ -250,8 +244,11 @@ impl EventLoop {
     pub(super) fn report_to(&mut self, manager: Notifier) {
         if manager.keeps() > 0 {
             let file = kept::file();
-            self.last =
-                file.inspect_err(|error| log::warn!("a restart ends connections: no file in memory: {error}")).ok();
+            self.last = file
+                .inspect_err(|error| {
+                    log::warn!("a restart will end connections: cannot create a file in memory: {error}")
+                })
+                .ok();
         }
         self.manager = manager;
     }
@@ -263,160 +260,6 @@ impl EventLoop {
 
     fn now(&self) -> Instant {
         BEGIN + self.clock.elapsed()
-    }
-
-    /// Runs until it is stopped; keeps the rules installed for routers' ICMP errors in step with the routes to the servers,
-    /// and restores what is removed.
-    pub(super) fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
-        self.engine.report_flows(log::log_enabled!(log::Level::Debug));
-        let mut events = Events::with_capacity(64);
-        // mio reports an edge only once: what the budget left is remembered, here and in the queues.
-        let (mut control_waits, mut news_wait, mut losses_wait, mut reload_waits) = (false, true, true, false);
-        let (mut gives, mut shares) = (false, false);
-        self.lapses.start(self.now());
-        self.http.iter_mut().for_each(|http| http.begin(self.ledger.in_force()));
-        let mut turn = None;
-        self.manager.ready(&notify::status(self.ledger.in_force()));
-        loop {
-            let waits = control_waits || news_wait || losses_wait || reload_waits;
-            let busy = self.queues.may_have_packets() || waits || gives || shares;
-            let now = self.now();
-            if let Some(begun) = turn {
-                self.leave_room((begun, now));
-                self.work.turns.add(u64::try_from(now.since(begun).as_nanos()).unwrap_or(u64::MAX));
-            }
-            // A long list keeps the thread busy: who shares its processor need not wait for the end of its time slice.
-            if control_waits && !self.queues.may_have_packets() {
-                std::thread::yield_now();
-            }
-            let timeout = if busy { Some(Duration::ZERO) } else { self.sleep(now) };
-            let polled = self.poll.poll(&mut events, timeout);
-            let (before, now) = (now, self.now());
-            turn = Some(now);
-            self.lapses.slept(&mut self.engine, before, timeout, now);
-            match polled {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other.map_err(GatewayError::io("wait for events"))?,
-            }
-            for event in &events {
-                match event.token() {
-                    WAKER => {}
-                    SIGNALS => self.take_signals(),
-                    NEWS => news_wait = true,
-                    LOSSES => losses_wait = true,
-                    CONTROL => {
-                        control_waits = true;
-                        self.control.accept(self.poll.registry(), &self.about, now);
-                    }
-                    Token(queue) if queue < QUEUES => self.queues.has_news(queue),
-                    token if self.has_of_pair(token) => self.peer_ready(token),
-                    token if self.giver.has(token) => self.giver.ready(token, self.poll.registry(), now),
-                    token if self.sources.has(token) => self.sources.ready(token, now),
-                    token => {
-                        control_waits = true;
-                        self.control.ready(token, event.is_readable(), event.is_writable());
-                    }
-                }
-            }
-            self.take_packets(now);
-            // Before probes are judged, and before anybody is told.
-            if control_waits || self.engine.poll_timeout().is_some_and(|due| due <= now) {
-                self.output.counters.lost = self.lapses.look(&mut self.engine, now);
-            }
-            self.keep_up(now);
-            self.refusals.tell(&self.engine, now);
-            if news_wait {
-                self.devices_changed();
-            }
-            news_wait = news_wait && self.follower.take_news(now);
-            if self.follower.work(&mut self.engine, now)
-                && let Some(installed) = &mut installed
-            {
-                if let Err(error) = installed.follow_errors(self.follower.interfaces()) {
-                    log::warn!("ICMP errors from routers on the path to the servers may not arrive: {error}");
-                }
-                self.keeper.follow(installed);
-            }
-            if let Some(installed) = &mut installed {
-                losses_wait = self.restore(installed, losses_wait, now);
-            }
-            if let Some(marking) = &mut self.marking
-                && marking.work(&mut self.engine, now)
-                && let Some(installed) = &mut installed
-            {
-                let interfaces = self.follower.interfaces();
-                if let Err(error) = installed.also_select_by_addresses(marking.has_gaps(), interfaces) {
-                    log::warn!("replies of servers may not be translated: {error}");
-                }
-                self.keeper.follow(installed);
-            }
-            self.carry(now);
-            if let Some(keeping) = &mut self.keeping {
-                keeping.work(&mut self.engine, &self.ledger, &self.sources, now);
-            }
-            if self.sources.work(self.poll.registry(), now) {
-                self.reloads.found(self.sources.found());
-            }
-            if self.control.retries(now) {
-                self.control.accept(self.poll.registry(), &self.about, now);
-            }
-            self.output.counters.lost_log_lines = log_queue::lost_lines();
-            let (device, system) = (self.output.counters, self.keeper.state().clone());
-            let (desk, sources) = (Arc::clone(self.reloads.desk()), self.sources.states());
-            let http = self.http.as_ref().map_or_else(Default::default, |http| Arc::clone(http.state()));
-            let outside = Outside { device, system, sources, desk, http };
-            shares = self.share(installed.as_deref_mut(), now);
-            gives = self.give(installed.as_deref(), now);
-            if self.is_over {
-                self.http.iter_mut().for_each(Http::let_go);
-                return Ok(());
-            }
-            // The engine of the gateway that takes over follows the plan of now.
-            reload_waits = !self.giver.is_copying() && self.reload(installed.as_deref_mut(), now);
-            let pair = self.pair.as_mut().map(Pair::pairing);
-            control_waits = self.control.work((&mut self.engine, &mut self.ledger, pair), now, &outside);
-            if let Some(http) = &mut self.http {
-                http.follow(self.ledger.in_force());
-                let (engine, ledger, pair) =
-                    (&mut self.engine, &mut self.ledger, self.pair.as_mut().map(Pair::pairing));
-                http.work(&mut Floor { engine, ledger, now, outside: &outside, pair }, &self.about, &self.work);
-            }
-            while let Some(line) = self.ledger.poll_line() {
-                log::info!("{line}");
-            }
-            self.manager.work(now);
-            // A session may just have asked, or a signal have come while a reload was under way.
-            reload_waits |= !self.giver.is_copying() && self.reloads.is_asked(&self.ledger);
-            // Not while another process takes over: who carries on is known soon.
-            if self.stopper.stop.load(Ordering::Acquire)
-                && !self.giver.delays_stop(&mut self.engine, now)
-                && self.may_stop(now)
-            {
-                self.stop_carrying(now);
-                return Ok(());
-            }
-        }
-    }
-
-    /// Returns the time from `now` until something is due; `None` if only packets or control requests can make work.
-    fn sleep(&self, now: Instant) -> Option<Duration> {
-        let due = [
-            self.engine.poll_timeout(),
-            self.follower.poll_timeout(),
-            self.keeper.poll_timeout(),
-            self.control.poll_timeout(),
-            self.reloads.poll_timeout(),
-            self.marking.as_ref().map(Marking::poll_timeout),
-            self.carrying.as_ref().and_then(Carrying::poll_timeout),
-            self.keeping.as_ref().map(|keeping| keeping.poll_timeout(&self.ledger)),
-            self.sources.poll_timeout(),
-            self.manager.poll_timeout(),
-            self.giver.poll_timeout(),
-            self.pair.as_ref().and_then(|pair| pair.poll_timeout(now)),
-            self.sharing.poll_timeout(),
-            self.http.as_ref().and_then(Http::poll_timeout),
-        ];
-        due.into_iter().flatten().min().map(|due| due.since(now))
     }
 
     /// Has the programs look for devices that have come or gone.
@@ -561,6 +404,17 @@ impl EventLoop {
 fn watch(registry: &Registry, queues: &Queues) -> io::Result<()> {
     for (number, queue) in queues.all().iter().enumerate() {
         registry.register(&mut SourceFd(&queue.as_raw_fd()), Token(number), Interest::READABLE)?;
+    }
+    Ok(())
+}
+
+/// Registers what tells of changed routes and devices, and of what is removed that was installed.
+fn watch_system(registry: &Registry, follower: &Follower, keeper: &Keeper) -> io::Result<()> {
+    if let Some(news) = follower.news() {
+        registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE)?;
+    }
+    for losses in keeper.news() {
+        registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE)?;
     }
     Ok(())
 }

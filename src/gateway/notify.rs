@@ -60,7 +60,7 @@ impl Notifier {
             Ok(socket) => socket,
             Err(error) => {
                 log::warn!(
-                    "the service manager will not hear of this gateway: cannot connect to NOTIFY_SOCKET={}: {error}",
+                    "the service manager cannot be notified: cannot connect to NOTIFY_SOCKET={}: {error}",
                     address.display()
                 );
                 return Notifier::default();
@@ -179,9 +179,7 @@ impl Notifier {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
             Err(error) => {
                 if !std::mem::replace(&mut self.complained, true) {
-                    log::warn!(
-                        "the service manager does not hear of this gateway: {error}; `systemctl status` may be wrong"
-                    );
+                    log::warn!("the service manager cannot be notified: {error}; `systemctl status` may be wrong");
                 }
             }
         }

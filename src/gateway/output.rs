@@ -47,7 +47,7 @@ impl Output {
         self.counters.bad_headers += 1;
         if self.counters.bad_headers == 1 {
             log::warn!(
-                "{}: dropping packets whose virtio-net header makes no sense, the first with {header:02x?}; `eqctl counters` \
+                "{}: dropping packets with an invalid virtio-net header, the first with {header:02x?}; `eqctl counters` \
                  counts them",
                 self.device
             );

@@ -42,7 +42,7 @@ impl Opener {
         if queues.all().len() > 1
             && let Err(error) = queues.first().steer(program.as_fd())
         {
-            log::warn!("{error}; queues are chosen as the gateway before this one did");
+            log::warn!("{error}; queues are chosen as by the previous gateway");
         }
     }
 

@@ -34,6 +34,12 @@ pub(super) fn settings(listens: &[(&str, Protocol, u16, u16)], servers: &[(&str,
     }
 }
 
+/// Runs `ip` in the namespace of the thread.
+pub(super) fn ip(words: &str) {
+    let output = std::process::Command::new("ip").args(words.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// One service with an address per family, port 80, and two servers per family, one of them with its own port.
 pub(super) fn two_families() -> Settings {
     settings(

@@ -13,6 +13,15 @@ pub(super) const ACK: u8 = TcpFlags::ACK;
 pub(super) const RST: u8 = TcpFlags::RST;
 pub(super) const FIN: u8 = TcpFlags::FIN;
 
+pub(super) fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// A monitor by which one probe decides.
+pub(super) fn fall_1(probe: Probe) -> MonitorSettings {
+    MonitorSettings { fall: 1, rise: 1, ..monitor(probe) }
+}
+
 /// Makes settings with `servers` servers 10.0.0.1 … and fd00::1 … on port 80.
 pub(super) fn settings(servers: u32, families: &str, monitors: Vec<MonitorSettings>) -> HealthSettings {
     let watch = |i: u32| ServerWatch {

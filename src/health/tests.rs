@@ -8,14 +8,6 @@ use crate::packet::{Meta, Parsed, TcpFlags, Transport, parse};
 use crate::state::Health;
 use crate::time::{Duration, Instant};
 
-fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-fn fall_1(probe: Probe) -> MonitorSettings {
-    MonitorSettings { fall: 1, rise: 1, ..monitor(probe) }
-}
-
 /// Returns the events of the first probe of a monitor with fall 1 and rise 1 for a server of unknown health.
 fn verdict(families: &str, probe: Probe, servers: &mut dyn FnMut(&[u8], &Parsed) -> Vec<Packet>) -> Vec<String> {
     let monitor = MonitorSettings { initial: Health::Unknown, ..fall_1(probe) };

@@ -10,14 +10,6 @@ use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-fn fall_1(probe: Probe) -> MonitorSettings {
-    MonitorSettings { fall: 1, rise: 1, ..monitor(probe) }
-}
-
 /// Returns the number, from 1, of the server of an IPv4 probe.
 fn server_of(parsed: &Parsed) -> u32 {
     match parsed.addresses.dst() {

@@ -1,137 +1,12 @@
 //! What IPVS is told, whoever tells it, and what of it Equipoise can do.
 
-use super::{Notes, Options, Place};
+mod found;
+
+pub(super) use found::*;
+
+use super::{Notes, Options};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-
-/// The transport protocol of a virtual service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
-}
-
-impl Protocol {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
-        }
-    }
-}
-
-/// How packets reach a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Method {
-    Nat,
-    Route,
-    Tunnel,
-}
-
-/// A real server.
-#[derive(Debug, Clone)]
-pub(super) struct Real {
-    pub(super) place: Place,
-    pub(super) address: IpAddr,
-    /// None is the port that the client asked for.
-    pub(super) port: Option<u16>,
-    pub(super) weight: u32,
-    pub(super) method: Method,
-    /// Upper and lower threshold of connections; 0 is none.
-    pub(super) thresholds: (u32, u32),
-    pub(super) keeps_on_failure: bool,
-    pub(super) checks: Vec<Check>,
-}
-
-impl Real {
-    pub(super) fn name(&self) -> String {
-        match (self.address, self.port) {
-            (address, None) => address.to_string(),
-            (IpAddr::V4(address), Some(port)) => format!("{address}:{port}"),
-            (IpAddr::V6(address), Some(port)) => format!("[{address}]:{port}"),
-        }
-    }
-}
-
-/// What a check asks a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ask {
-    Icmp,
-    Tcp,
-    Http { path: String, host: Option<String>, status: Vec<String> },
-    Udp { payload: String, prefix: Option<String> },
-    Dns { query: String, record: String },
-}
-
-/// A check of a real server.
-#[derive(Debug, Clone)]
-pub(super) struct Check {
-    pub(super) place: Place,
-    pub(super) ask: Ask,
-    /// The port, where it is another one than the server's.
-    pub(super) port: Option<u16>,
-    pub(super) interval_ms: u64,
-    pub(super) timeout_ms: u64,
-    /// Retries after a failure, and the pause before each.
-    pub(super) retries: u64,
-    pub(super) pause_ms: u64,
-    /// Whether the server counts as down until it succeeds.
-    pub(super) is_down_at_first: bool,
-}
-
-impl Check {
-    /// Returns whether two checks are the same, wherever they stand.
-    fn is_like(&self, other: &Check) -> bool {
-        let all = |check: &Check| {
-            let Check { place: _, ask, port, interval_ms, timeout_ms, retries, pause_ms, is_down_at_first } = check;
-            (ask.clone(), *port, *interval_ms, *timeout_ms, *retries, *pause_ms, *is_down_at_first)
-        };
-        all(self) == all(other)
-    }
-}
-
-/// An address and port of a virtual service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Listen {
-    pub(super) address: IpAddr,
-    /// None is every port.
-    pub(super) port: Option<u16>,
-}
-
-/// Virtual services with the same servers.
-#[derive(Debug, Clone)]
-pub(super) struct Virtual {
-    pub(super) place: Place,
-    pub(super) name: Option<String>,
-    pub(super) listens: Vec<Listen>,
-    pub(super) protocol: Protocol,
-    pub(super) scheduler: String,
-    pub(super) scheduler_place: Place,
-    /// `sh-port`, `mh-fallback` and the like.
-    pub(super) flags: Vec<String>,
-    /// Seconds, and the significant bits of a client's address where they are not all.
-    pub(super) persistence: Option<(u32, Option<u8>)>,
-    pub(super) one_packet: bool,
-    pub(super) servers: Vec<Real>,
-    pub(super) sorry: Option<Real>,
-}
-
-/// Seconds after which idle connections are forgotten; none is that of the kernel.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Timeouts {
-    pub(super) tcp: Option<u32>,
-    pub(super) fin: Option<u32>,
-    pub(super) udp: Option<u32>,
-}
-
-/// What was found in a file.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) virtuals: Vec<Virtual>,
-    pub(super) timeouts: Timeouts,
-}
 
 /// A service to write.
 #[derive(Debug)]
@@ -323,20 +198,8 @@ fn add(plan: &mut Plan, mut one: Virtual, names: &mut BTreeSet<String>, options:
     let port = first.port.map_or_else(|| "any".to_owned(), |port| port.to_string());
     let wanted = one.name.clone().unwrap_or_else(|| format!("{}-{address}-{port}", one.protocol.name()));
     let pool = fresh(&wanted, names);
-    let sorry = one.sorry.as_ref().filter(|sorry| is_reachable(sorry, first, options, notes)).map(|sorry| {
-        let name = fresh(&format!("{pool}-sorry"), names);
-        let server = Server {
-            name: sorry.name(),
-            address: sorry.address,
-            port: sorry.port,
-            weight: 1,
-            drains: false,
-            most: None,
-            priority: None,
-        };
-        plan.pools.push(Pool { name: name.clone(), monitors: Vec::new(), servers: vec![server] });
-        name
-    });
+    let sorry = one.sorry.as_ref().filter(|sorry| is_reachable(sorry, first, options, notes));
+    let sorry = sorry.map(|sorry| add_sorry(plan, sorry, fresh(&format!("{pool}-sorry"), names)));
     let keeps = one.servers.iter().filter(|server| server.keeps_on_failure).count();
     if keeps > 0 && keeps < one.servers.len() {
         for server in one.servers.iter().filter(|server| server.keeps_on_failure) {
@@ -369,6 +232,21 @@ fn add(plan: &mut Plan, mut one: Virtual, names: &mut BTreeSet<String>, options:
     }
     let servers = servers(&one, &means, notes);
     plan.pools.push(Pool { name: pool, monitors, servers });
+}
+
+/// Adds the pool of a sorry server; returns its name.
+fn add_sorry(plan: &mut Plan, sorry: &Real, name: String) -> String {
+    let server = Server {
+        name: sorry.name(),
+        address: sorry.address,
+        port: sorry.port,
+        weight: 1,
+        drains: false,
+        most: None,
+        priority: None,
+    };
+    plan.pools.push(Pool { name: name.clone(), monitors: Vec::new(), servers: vec![server] });
+    name
 }
 
 /// Notes what differs about clients that are remembered.

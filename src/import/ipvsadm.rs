@@ -220,7 +220,7 @@ pub(super) fn read(text: &str, notes: &mut Notes) -> Found {
             Some(word) => {
                 notes.add(
                     word.place,
-                    format!("{:?} is no command of ipvsadm", word.text),
+                    format!("{:?} is not a command of ipvsadm", word.text),
                     "write by hand what it does",
                 );
                 continue;
@@ -283,7 +283,11 @@ impl Reader {
         let bits = get(given, "-M").and_then(|word| {
             let bits = mask_bits(&word.text);
             if bits.is_none() {
-                notes.add(word.place, format!("{:?} is no netmask", word.text), "left out: clients count by address");
+                notes.add(
+                    word.place,
+                    format!("{:?} is not a netmask", word.text),
+                    "left out: clients count by address",
+                );
             }
             bits
         });

@@ -13,6 +13,8 @@ mod parse;
 mod protocol;
 mod quote;
 pub mod rewrite;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use describe::describe;
 pub use parse::{Addresses, Malformed, Parsed, TcpFlags, Transport, parse, parse_first};

@@ -457,6 +457,7 @@ fn transport(protocol: u8, icmp: u8, bytes: &[u8]) -> Result<Transport, Malforme
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::resum;
     use super::*;
     use etherparse::PacketBuilder;
     use proptest::prelude::*;
@@ -472,13 +473,6 @@ mod tests {
         let mut out = Vec::new();
         PacketBuilder::ipv6([1; 16], [2; 16], 64).udp(53, 4000).write(&mut out, b"abc").unwrap();
         out
-    }
-
-    fn resum(packet: &mut [u8]) {
-        packet[10..12].fill(0);
-        let header = usize::from(packet[0] & 15) * 4;
-        let sum = !checksum::fold(checksum::add(0, &packet[..header]));
-        packet[10..12].copy_from_slice(&sum.to_be_bytes());
     }
 
     #[test]

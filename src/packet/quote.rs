@@ -156,6 +156,7 @@ fn header_v6(inner: &[u8]) -> Result<Header, NoQuote> {
 #[cfg(test)]
 mod tests {
     use super::super::parse;
+    use super::super::testing::resum;
     use super::*;
     use etherparse::PacketBuilder;
 
@@ -206,12 +207,6 @@ mod tests {
         let kind = etherparse::Icmpv6Type::DestinationUnreachable(etherparse::icmpv6::DestUnreachableCode::Port);
         PacketBuilder::ipv6([2; 16], [1; 16], 64).icmpv6(kind).write(&mut out, inner).unwrap();
         out
-    }
-
-    fn resum(inner: &mut [u8]) {
-        inner[10..12].fill(0);
-        let sum = !checksum::fold(checksum::add(0, &inner[..usize::from(inner[0] & 15) * 4]));
-        inner[10..12].copy_from_slice(&sum.to_be_bytes());
     }
 
     #[test]

@@ -234,7 +234,7 @@ impl Sources {
             let Some(source) = waiting.min_by_key(|source| source.resolution.flying()) else { return };
             let Some(lookup) = source.resolution.next() else { return };
             let Some(name) = lookup.asked() else {
-                let why = format!("{:?} is no domain name", lookup.name);
+                let why = format!("{:?} is not a domain name", lookup.name);
                 source.resolution.take(lookup, Err(why));
                 continue;
             };

@@ -256,12 +256,5 @@ fn lower(name: &str) -> String {
 }
 
 fn server(name: String, addresses: &[IpAddr], port: Option<u16>) -> ServerSettings {
-    let mut server = ServerSettings { name, port, ..ServerSettings::new("", PoolId(0)) };
-    for address in addresses {
-        match address {
-            IpAddr::V4(v4) => server.v4 = Some(*v4),
-            IpAddr::V6(v6) => server.v6 = Some(*v6),
-        }
-    }
-    server
+    ServerSettings { name, port, ..ServerSettings::new("", PoolId(0)) }.with_addresses(addresses.iter().copied())
 }

@@ -229,7 +229,7 @@ fn change(server: &str, body: &[u8]) -> Result<Route, Unroutable> {
     });
     let name = name.ok_or(Unroutable::Unknown)?;
     let state: State = serde_json::from_slice(body).map_err(|error| {
-        Unroutable::Wrong(format!("the body is no change such as {{\"state\":\"draining\"}}: {error}"))
+        Unroutable::Wrong(format!("the body is not a change such as {{\"state\":\"draining\"}}: {error}"))
     })?;
     let word = match state.state {
         Word::Enabled => "enabled",

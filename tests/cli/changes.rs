@@ -166,7 +166,7 @@ fn a_drain_is_waited_for_and_its_exit_code_says_how_it_ended() {
 
     // Somebody removes it meanwhile.
     let mut waiting = Waiting::start(&socket, &["server", "drain", "c", "--wait"]);
-    assert!(waiting.line().contains("nothing changes"));
+    assert!(waiting.line().contains("no change"));
     assert_eq!(waiting.line(), "server p/c: 2 flows left, no deadline\n");
     run(&["server", "remove", "c"]);
     assert_eq!(waiting.line(), "server p/c: removed, 2 flows left\n");

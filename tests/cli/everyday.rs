@@ -27,7 +27,7 @@ fn flows_are_selected_by_words_and_sorted() {
     let wrong = eqctl(&socket, &["flows", "udp", "and", "prot", "53"]);
     assert_eq!(wrong.status.code(), Some(2));
     let said = stderr(&wrong);
-    assert!(said.contains("column 9 of the filter: \"prot\" is no condition: did you mean"), "{said}");
+    assert!(said.contains("column 9 of the filter: \"prot\" is not a condition: did you mean"), "{said}");
     assert!(said.contains("\n  udp and prot 53\n          ^\n"), "{said}");
     let unknown = eqctl(&socket, &["flows", "service", "dsn"]);
     assert_eq!(unknown.status.code(), Some(1));

@@ -2,7 +2,7 @@
 
 use crate::WEB;
 use crate::world::{Running, SERVICE, World, eventually, program, run};
-use equipoise::control::{Health, Status};
+use equipoise::control::Health;
 use rustix::pipe::fcntl_setpipe_size;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -16,12 +16,6 @@ const ECHO: crate::Service = ("echo", "7/udp", 3, 7);
 /// Capabilities as bits of the sets in /proc (capability.h).
 const NET_ADMIN: u64 = 1 << 12;
 const DAC_READ_SEARCH: u64 = 1 << 2;
-
-fn status(world: &World) -> Status {
-    let output = world.eqctl_raw(&["status", "--json"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 fn serves(world: &World) {
     let output = run(&mut world.curl(0, ""));
@@ -48,7 +42,7 @@ fn a_hung_reader_of_the_log_costs_lines_and_no_packets() {
     eventually("lost lines", || {
         world.client.run(floods).unwrap();
         serves(&world);
-        status(&world).lost_log_lines > 0
+        world.status().lost_log_lines > 0
     });
     let shown = world.eqctl_raw(&["status"]);
     assert!(String::from_utf8_lossy(&shown.stdout).contains(" lines lost: stderr was not read fast enough"));
@@ -78,9 +72,9 @@ fn no_request_fails_while_nobody_reads_the_log() {
     };
     eventually("lost lines", || {
         world.client.run(datagrams).unwrap();
-        status(&world).lost_log_lines > 0
+        world.status().lost_log_lines > 0
     });
-    let before = status(&world).lost_log_lines;
+    let before = world.status().lost_log_lines;
     for family in [0, 1] {
         let page = format!("http://{}/", [SERVICE[0].to_owned(), format!("[{}]", SERVICE[1])][family]);
         let mut curl = world.client.command(program("curl").to_str().unwrap());
@@ -94,7 +88,7 @@ fn no_request_fails_while_nobody_reads_the_log() {
         assert!(output.status.success() && served == REQUESTS, "{served} of {REQUESTS}: {stderr}");
     }
     // Each connection would have had a line at least, and each one is counted.
-    let lost = status(&world).lost_log_lines - before;
+    let lost = world.status().lost_log_lines - before;
     assert!(lost >= 2 * REQUESTS as u64, "{lost}");
     let shown = String::from_utf8(world.eqctl_raw(&["status"]).stdout).unwrap();
     assert!(shown.contains(" lines lost: stderr was not read fast enough"), "{shown}");
@@ -117,7 +111,7 @@ fn without_file_descriptors_packets_pass_and_the_operator_is_served_later() {
     let world = World::new("descriptors");
     let _nginx = world.nginx();
     let gateway = world.start(&world.configuration("", &[WEB]));
-    let pid = status(&world).pid;
+    let pid = world.status().pid;
     // The limit is compared with the number of the new descriptor, which is the lowest that is free.
     let lowest_free = || (0..).find(|n| !fs::exists(format!("/proc/{pid}/fd/{n}")).unwrap()).unwrap();
     let mut free = 0;
@@ -174,9 +168,9 @@ fn only_the_privileges_that_forwarding_needs_remain() {
         // A thread begins with what its creator has, and gives it up then.
         eventually("the log's thread to have nothing", || {
             let done = |(name, sets): &(String, [u64; 7])| name == "equipoise" || sets[0] & NET_ADMIN == 0;
-            privileges(status(&world).pid).iter().all(done)
+            privileges(world.status().pid).iter().all(done)
         });
-        let mut threads = privileges(status(&world).pid);
+        let mut threads = privileges(world.status().pid);
         threads.sort();
         let reads = if wrap.is_empty() { DAC_READ_SEARCH } else { 0 };
         let bounding = if wrap.is_empty() { [NET_ADMIN, 0] } else { [NET_ADMIN; 2] };
@@ -206,7 +200,7 @@ fn privileges_are_kept_on_request() {
     let gateway = Running::start(command.arg("--unconfined").stdout(Stdio::null()).stderr(Stdio::null()));
     eventually("the control socket", || world.eqctl_raw(&["status"]).status.success());
     // The threads that read configurations and serve HTTP never have any.
-    let threads = privileges(status(&world).pid).into_iter();
+    let threads = privileges(world.status().pid).into_iter();
     for (name, sets) in threads.filter(|(name, _)| !["reload", "http"].contains(&&**name)) {
         let [effective, .., no_new, seccomp] = sets;
         assert!(effective > NET_ADMIN && no_new == 0 && seccomp == 0, "{name}: {sets:?}");

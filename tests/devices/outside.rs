@@ -248,12 +248,6 @@ fn a_state_in_the_list_drains_a_server_and_the_list_survives_a_reload() {
     assert_eq!(answering(&world), ["1", "3"]);
 }
 
-/// What a command says, and its exit code.
-fn eqctl(world: &World, words: &str) -> (String, Option<i32>) {
-    let output = world.eqctl_raw(&words.split(' ').collect::<Vec<_>>());
-    (String::from_utf8([output.stdout, output.stderr].concat()).unwrap(), output.status.code())
-}
-
 #[test]
 fn flows_to_servers_from_dns_and_their_changes_outlive_a_gateway_that_starts_without_dns() {
     let world = World::new("srvkept");
@@ -286,11 +280,11 @@ fn flows_to_servers_from_dns_and_their_changes_outlive_a_gateway_that_starts_wit
     eventually("an error", || error(&world).is_some_and(|text| text.ends_with("the last 2 servers stay")));
     let dns = resolver(&world, &target(2, 10));
     eventually("one server", || names(&world) == ["s2.example:8080"]);
-    let changes = eqctl(&world, "changes").0;
+    let changes = world.said("changes").0;
     assert!(changes.contains("server web/s1.example:8080") && changes.contains("waits"), "{changes}");
     // Orders go on, and what is saved names what it cannot have.
-    assert_eq!(eqctl(&world, "pool set web passive.failures=3").1, Some(0));
-    let (saved, code) = eqctl(&world, "changes save");
+    assert_eq!(world.said("pool set web passive.failures=3").1, Some(0));
+    let (saved, code) = world.said("changes save");
     assert!(code == Some(0) && saved.contains("failures = 3"), "{saved}");
     for line in [
         "not in the file: state of server web/s1.example:8080 (\"draining\")",
@@ -321,7 +315,7 @@ fn a_reload_says_which_file_of_servers_cannot_be_read_before_a_restart() {
     let gateway = world.start(&text(&files[0]));
     fs::write(world.file(), text(&files[1])).unwrap();
     let why = format!("and {} had none: restart it", other.path().display());
-    let (said, code) = eqctl(&world, "reload");
+    let (said, code) = world.said("reload");
     assert!(code == Some(0) && said.contains(&why), "{said}");
     eventually("the reason", || error(&world).is_some_and(|text| text.contains(&why)));
     assert_eq!(answering(&world), ["1"]);

@@ -6,8 +6,7 @@ use equipoise::engine::Consumed;
 use equipoise::flow::TimeoutState;
 use equipoise::gateway::netns::Namespace;
 use equipoise::packet::Protocol;
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::net::{IpAddr, TcpListener, TcpStream};
 
 const ECHO: Service = ("echo", "7/udp", 1, 7777);
 const PING: Service = ("ping", "icmp", 3, 0);
@@ -22,14 +21,6 @@ fn ping(world: &World, address: &str) {
         "{text}{}",
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-/// A socket in the client's or a server's namespace.
-fn socket(world: &World, server: Option<usize>, address: IpAddr, port: u16) -> UdpSocket {
-    let namespace = server.map_or(&world.client, |n| &world.servers[n - 1]);
-    let socket = namespace.run(|| UdpSocket::bind((address, port))).unwrap().unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    socket
 }
 
 fn client_address(family: usize) -> IpAddr {
@@ -82,8 +73,8 @@ fn udp_checksums_are_valid_when_the_kernel_completes_them() {
 fn two_ways(world: &World) {
     let _gateway = world.start(&world.configuration("", &[ECHO]));
     for family in [0, 1] {
-        let server = socket(world, Some(1), World::server_address(1, family), 7777);
-        let client = socket(world, None, client_address(family), 5555);
+        let server = world.udp_socket(Some(1), World::server_address(1, family), 7777);
+        let client = world.udp_socket(None, client_address(family), 5555);
         client.connect((SERVICE[family], 7)).unwrap();
         let mut buffer = [0; 2000];
         for round in 0..3 {
@@ -124,8 +115,8 @@ fn foreign_packets_pass_unchanged_and_are_counted() {
     divert(&world);
     for (n, family) in [0, 1].into_iter().enumerate() {
         ping(&world, &World::server_address(2, family).to_string());
-        let server = socket(&world, Some(2), World::server_address(2, family), 9999);
-        let client = socket(&world, None, client_address(family), 5555);
+        let server = world.udp_socket(Some(2), World::server_address(2, family), 9999);
+        let client = world.udp_socket(None, client_address(family), 5555);
         client.send_to(b"hello", (World::server_address(2, family), 9999)).unwrap();
         let mut buffer = [0; 16];
         let (len, from) = server.recv_from(&mut buffer).expect("a foreign datagram");
@@ -146,9 +137,9 @@ fn what_a_server_sends_from_its_service_port_outside_of_flows_arrives() {
     let world = World::new("noflow");
     let _gateway = world.start(&world.configuration("", &[ECHO]));
     for family in [0, 1] {
-        let client = socket(&world, None, client_address(family), 5555);
-        let service_port = socket(&world, Some(1), World::server_address(1, family), 7777);
-        let other_port = socket(&world, Some(1), World::server_address(1, family), 7778);
+        let client = world.udp_socket(None, client_address(family), 5555);
+        let service_port = world.udp_socket(Some(1), World::server_address(1, family), 7777);
+        let other_port = world.udp_socket(Some(1), World::server_address(1, family), 7778);
         for (from, data) in [(&service_port, b"service"), (&other_port, b"another")] {
             from.send_to(data, (client_address(family), 5555)).unwrap();
             let mut buffer = [0; 16];

@@ -150,14 +150,28 @@ fn look(world: &World, nginx: &mut Vec<Running>, gateway: Running) {
     }
     pictures(&mut browser, "busy");
 
-    // The search, by keyboard alone.
+    searches_by_keyboard(&mut browser);
+    browser.eval("document.querySelector('#servers-filter').focus()");
+    browser.write("server3");
+    browser.until("one row", "document.querySelectorAll('#servers tbody tr').length === 1");
+    browser
+        .eval("const f = document.querySelector('#servers-filter'); f.value = ''; f.dispatchEvent(new Event('input'))");
+    servers_change_by_mouse_and_keyboard(world, &mut browser);
+    browser.complaints.retain(|complaint| !complaint.contains("status of 401"));
+    is_spoken(&mut browser);
+    assert!(browser.complaints.is_empty(), "{:#?}", browser.complaints);
+    assert!(gateway.terminate().success());
+    browser.until("that nobody answers", "document.querySelector('#live').textContent.includes('no answer for')");
+}
+
+fn searches_by_keyboard(browser: &mut Browser) {
     browser.press("/");
     browser.write("198.51.100.2");
     browser.press("Enter");
     browser.until("the explanation", "document.querySelector('#explained').textContent.includes('A new flow to web')");
     browser.until("its flows", "document.querySelector('#explained').textContent.includes('flow ')");
     browser.until("why not the other", "document.querySelector('#explained').textContent.includes('down')");
-    pictures(&mut browser, "explained");
+    pictures(browser, "explained");
     browser.click("#explained-close");
     browser.press("Escape");
     browser.eval("document.activeElement.blur()");
@@ -169,15 +183,10 @@ fn look(world: &World, nginx: &mut Vec<Running>, gateway: Running) {
     browser.click("#explained-close");
     // Bad requests are errors in the browser's own log too.
     browser.complaints.retain(|complaint| !complaint.contains("status of 400"));
+}
 
-    browser.eval("document.querySelector('#servers-filter').focus()");
-    browser.write("server3");
-    browser.until("one row", "document.querySelectorAll('#servers tbody tr').length === 1");
-    browser
-        .eval("const f = document.querySelector('#servers-filter'); f.value = ''; f.dispatchEvent(new Event('input'))");
-    servers_change_by_mouse_and_keyboard(world, &mut browser);
-    browser.complaints.retain(|complaint| !complaint.contains("status of 401"));
-
+/// A screen reader has names for everything, and headings.
+fn is_spoken(browser: &mut Browser) {
     let spoken = browser.spoken();
     let unnamed: Vec<_> = spoken
         .iter()
@@ -195,9 +204,6 @@ fn look(world: &World, nginx: &mut Vec<Running>, gateway: Running) {
         spoken.iter().any(|(role, name)| role == "image" && name.starts_with("Packets per second: forwarded")),
         "{spoken:?}"
     );
-    assert!(browser.complaints.is_empty(), "{:#?}", browser.complaints);
-    assert!(gateway.terminate().success());
-    browser.until("that nobody answers", "document.querySelector('#live').textContent.includes('no answer for')");
 }
 
 /// 10,000 servers beside the three of the page's own service.

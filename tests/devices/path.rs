@@ -24,16 +24,9 @@ fn full_nat(listen: &str, pool: &str, address: &str, port: &str) -> String {
 
 const POOL: &str = "[[nat-pool]]\nname = \"out\"\naddresses = [\"10.99.9.1\", \"fd99:0:0:9::1\"]\n";
 
-fn socket(world: &World, server: Option<usize>, address: IpAddr, port: u16) -> UdpSocket {
-    let namespace = server.map_or(&world.client, |n| &world.servers[n - 1]);
-    let socket = namespace.run(|| UdpSocket::bind((address, port))).unwrap().unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    socket
-}
-
 /// Sends back what arrives, until the test ends.
 fn echo(world: &World, family: usize) {
-    let socket = socket(world, Some(1), World::server_address(1, family), 7777);
+    let socket = world.udp_socket(Some(1), World::server_address(1, family), 7777);
     thread::spawn(move || {
         let mut buffer = vec![0; 65_535];
         while let Ok((len, from)) = socket.recv_from(&mut buffer) {
@@ -107,7 +100,7 @@ fn long_datagrams_go_both_ways_in_fragments() {
     let _gateway = world.start(&world.configuration("", &[ECHO]));
     for family in [0, 1] {
         echo(&world, family);
-        let client = socket(&world, None, CLIENT[family].parse().unwrap(), 5555);
+        let client = world.udp_socket(None, CLIENT[family].parse().unwrap(), 5555);
         let sent: Vec<u8> = (0..4096u32).map(|i| (i % 251) as u8).collect();
         let mut buffer = [0; 65_535];
         // More than are remembered at a time.
@@ -156,7 +149,7 @@ fn path_mtu_discovery_works_through_a_narrow_link_to_the_server() {
     mtu(&world.gateway, "server1", "1400");
     let _gateway = world.start(&world.configuration("", &[BULK, ECHO]));
     for family in [0, 1] {
-        let client = socket(&world, None, CLIENT[family].parse().unwrap(), 5555);
+        let client = world.udp_socket(None, CLIENT[family].parse().unwrap(), 5555);
         client.connect((SERVICE[family], 7)).unwrap();
         // IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: never fragment locally.
         discover(&client, family);
@@ -206,7 +199,7 @@ fn a_port_on_which_nothing_listens_is_unreachable() {
     let world = World::new("closed");
     let _gateway = world.start(&world.configuration("", &[ECHO]));
     for family in [0, 1] {
-        let client = socket(&world, None, CLIENT[family].parse().unwrap(), 5555);
+        let client = world.udp_socket(None, CLIENT[family].parse().unwrap(), 5555);
         client.connect((SERVICE[family], 33_434)).unwrap();
         client.send(b"traceroute").unwrap();
         let error = client.recv(&mut [0; 16]).expect_err("an ICMP error");
@@ -225,7 +218,7 @@ fn a_traceroute_over_udp_ends_at_the_service() {
     // It is used like any datagram socket.
     let listener = UdpSocket::from(listener);
     listener.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let client = socket(&world, None, CLIENT[0].parse().unwrap(), 5555);
+    let client = world.udp_socket(None, CLIENT[0].parse().unwrap(), 5555);
     let hop = |ttl: u32, port: u16| {
         client.set_ttl(ttl).unwrap();
         client.send_to(b"where does it go?", (SERVICE[0], port)).unwrap();
@@ -328,7 +321,7 @@ fn both_families_reach_each_other_through_narrow_links_and_in_fragments() {
     let _gateway = world.start(&(world.configuration("", &[]) + POOL + &six + &four));
     for family in [0, 1] {
         echo(&world, 1 - family);
-        let client = socket(&world, None, CLIENT[family].parse().unwrap(), 5555);
+        let client = world.udp_socket(None, CLIENT[family].parse().unwrap(), 5555);
         client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         let mut buffer = [0; 65_535];
         for len in (1200..1500).step_by(7).chain([4096; 200]) {

@@ -5,7 +5,6 @@ use crate::Service;
 use crate::lab::cable::write;
 use crate::lab::packets::{SYN, tcp, udp};
 use crate::world::{CLIENT, Lines, SERVICE, World, eventually, program, run};
-use equipoise::control::Status;
 use equipoise::gateway::tun::Tun;
 use rustix::process::Signal;
 use std::io::{Read, Write};
@@ -34,12 +33,6 @@ fn service(port: u16) -> SocketAddr {
     SocketAddr::new(SERVICE[0].parse().unwrap(), port)
 }
 
-fn status(world: &World) -> Status {
-    let output = world.eqctl_raw(&["status", "--json"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 fn text(world: &World, command: &str) -> String {
     String::from_utf8(world.eqctl_raw(&[command]).stdout).unwrap()
 }
@@ -61,7 +54,7 @@ fn established(world: &World) -> (TcpStream, TcpStream) {
 
 /// Whether the programs under test may load BPF programs here: not in a user namespace.
 fn may_steer(world: &World) -> bool {
-    let queues = status(world).queues;
+    let queues = world.status().queues;
     assert!(queues == 3 || !world.log().contains("queues: 3"), "{queues}");
     if queues == 1 {
         assert!(world.log().contains("no BPF program can be used"), "{}", world.log());
@@ -117,7 +110,7 @@ fn a_flood_takes_packets_of_its_own_kind_only_and_they_are_counted() {
     // The kernel frees the places of packets that were read in lots of 16.
     let (lost, least) = (world.totals().device.lost, 2_006 + 300);
     assert!((least..least + 2 * 16).contains(&lost), "{lost} of {least}");
-    assert_eq!(status(&world).lost, lost);
+    assert_eq!(world.status().lost, lost);
     let shown = format!("{},{:03}", lost / 1000, lost % 1000);
     let counters = text(&world, "counters");
     assert!(counters.contains(&format!("adds up\nbefore that, the device lost {shown} of ")), "{counters}");
@@ -133,7 +126,7 @@ fn without_the_right_to_load_programs_there_is_one_queue_and_a_line_that_says_so
     let wrap = [setpriv.to_str().unwrap(), "--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin"];
     let _gateway = world.start_by(&world.configuration("", &[ECHO]), &wrap);
     established(&world);
-    assert_eq!(status(&world).queues, 1);
+    assert_eq!(world.status().queues, 1);
     let log = world.log();
     for want in ["so the device has one queue", "enters the device: behind a masquerading gateway"] {
         assert_eq!(log.matches(want).count(), 1, "{want}: {log}");
@@ -158,7 +151,7 @@ fn a_persistent_device_is_used_as_it_can_be() {
                 return;
             }
             established(&world);
-            assert_eq!(status(&world).queues, queues);
+            assert_eq!(world.status().queues, queues);
             let said = world.log().contains("cannot be opened with several queues");
             assert_eq!(said, queues == 1 && own_user_namespace_is_the_first(), "{}", world.log());
             gateway.terminate();

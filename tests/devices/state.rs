@@ -217,7 +217,7 @@ fn a_file_that_is_no_state_stays_and_the_gateway_starts() {
     let text = world.configuration(&format!("state-file = {file:?}\nstate-interval = \"1s\""), &[TALK]);
     let gateway = world.start(&text);
     eventually("the log", || {
-        world.log().contains("this is no state file; the gateway begins without flows and leaves the file")
+        world.log().contains("this is not a state file; the gateway begins without flows and leaves the file")
     });
     thread::sleep(Duration::from_millis(1500));
     assert!(gateway.terminate().success());

@@ -2,13 +2,13 @@
 //! gateway. Everything ends with the values here, also if a test panics.
 
 use crate::Service;
-use equipoise::control::{SourceRow, Totals};
+use equipoise::control::{SourceRow, Status, Totals};
 use equipoise::engine::{FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow};
 use equipoise::gateway::netns::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 use std::fs::File;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -83,6 +83,12 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Runs `ip` in a namespace.
+pub fn ip(at: &Namespace, words: &str) {
+    let output = run(at.command(program("ip").to_str().unwrap()).args(words.split(' ')));
+    assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Returns a program's path; panics with the name of its package if it is missing.
@@ -254,7 +260,28 @@ impl World {
         run(&mut self.eqctl_command(args))
     }
 
-    /// The same, to be started.
+    /// What a command of `eqctl` says, and its exit code.
+    pub fn said(&self, words: &str) -> (String, Option<i32>) {
+        let output = self.eqctl_raw(&words.split(' ').collect::<Vec<_>>());
+        (String::from_utf8([output.stdout, output.stderr].concat()).unwrap(), output.status.code())
+    }
+
+    /// What `eqctl status` says of a gateway of which nothing needs attention.
+    pub fn status(&self) -> Status {
+        let output = self.eqctl_raw(&["status", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// A socket in the namespace of the client, or of a server from 1.
+    pub fn udp_socket(&self, server: Option<usize>, address: IpAddr, port: u16) -> UdpSocket {
+        let namespace = server.map_or(&self.client, |n| &self.servers[n - 1]);
+        let socket = namespace.run(|| UdpSocket::bind((address, port))).unwrap().unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket
+    }
+
+    /// `eqctl` with the socket of the gateway, to be started.
     pub fn eqctl_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_eqctl"));
         command.arg("--socket").arg(self.socket()).args(args);

@@ -175,41 +175,52 @@ impl Case {
         }
 
         engine.set_duty(now, self.duty);
-        let before = (engine.counters(), engine.servers(now), engine.rules(), engine.nat_pools());
-        let explanation = engine.explain(now, &packet, meta);
-        let foreseen = engine.foresee(now, &packet, meta);
-        if engine.explain(now, &packet, meta) != explanation {
-            return wrong("two explanations of one packet differ".into());
-        }
-        if (engine.counters(), engine.servers(now), engine.rules(), engine.nat_pools()) != before {
-            return wrong("explaining has left a trace".into());
-        }
-        if self.stuck {
-            // What waits is not of the packet.
-            assert!(matches!(foreseen.verdict, Some(Verdict::Drop(Reason::AnswerQueueFull))), "{name}");
-        }
-        let mut went = packet.clone();
-        let verdict = engine.handle_packet(now, &mut went, meta);
-        if let Some(how) = difference(&explanation.outcome, &engine, now, &verdict, &went) {
-            return wrong(format!("{how}\n{}", render::explanation_text(&explanation)));
-        }
-        let sent = drain(&mut engine, now);
-        if let Some(expected) = foreseen.verdict
-            && !is_of_store(&verdict)
-        {
-            if expected != verdict {
-                return wrong(format!("foreseen {expected:?}, met {verdict:?}"));
-            }
-            if matches!(verdict, Verdict::Forward { .. }) && foreseen.bytes != went {
-                return wrong(format!("foreseen bytes {:02x?}, met {went:02x?}", foreseen.bytes));
-            }
-            if !self.stuck && foreseen.sends != sent {
-                return wrong(format!("foreseen {} packets, met {}: or other ones", foreseen.sends.len(), sent.len()));
-            }
-        }
-        check_shown(self.shows, &verdict).or_else(wrong)?;
-        compare(&name, &render::explanation_text(&explanation)).or_else(wrong)
+        explained(&name, (self.shows, self.stuck), &mut engine, now, (&packet, meta)).or_else(wrong)
     }
+}
+
+/// Compares what an explanation says with what then happens to the packet, and its text with the golden file.
+fn explained(
+    name: &str,
+    (shows, stuck): (Shows, bool),
+    engine: &mut Engine,
+    now: Instant,
+    (packet, meta): (&[u8], Meta),
+) -> Result<(), String> {
+    let before = (engine.counters(), engine.servers(now), engine.rules(), engine.nat_pools());
+    let explanation = engine.explain(now, packet, meta);
+    let foreseen = engine.foresee(now, packet, meta);
+    if engine.explain(now, packet, meta) != explanation {
+        return Err("two explanations of one packet differ".into());
+    }
+    if (engine.counters(), engine.servers(now), engine.rules(), engine.nat_pools()) != before {
+        return Err("explaining has left a trace".into());
+    }
+    if stuck {
+        // What waits is not of the packet.
+        assert!(matches!(foreseen.verdict, Some(Verdict::Drop(Reason::AnswerQueueFull))), "{name}");
+    }
+    let mut went = packet.to_vec();
+    let verdict = engine.handle_packet(now, &mut went, meta);
+    if let Some(how) = difference(&explanation.outcome, engine, now, &verdict, &went) {
+        return Err(format!("{how}\n{}", render::explanation_text(&explanation)));
+    }
+    let sent = drain(engine, now);
+    if let Some(expected) = foreseen.verdict
+        && !is_of_store(&verdict)
+    {
+        if expected != verdict {
+            return Err(format!("foreseen {expected:?}, met {verdict:?}"));
+        }
+        if matches!(verdict, Verdict::Forward { .. }) && foreseen.bytes != went {
+            return Err(format!("foreseen bytes {:02x?}, met {went:02x?}", foreseen.bytes));
+        }
+        if !stuck && foreseen.sends != sent {
+            return Err(format!("foreseen {} packets, met {}: or other ones", foreseen.sends.len(), sent.len()));
+        }
+    }
+    check_shown(shows, &verdict)?;
+    compare(name, &render::explanation_text(&explanation))
 }
 
 /// Takes the packets that the engine sends.

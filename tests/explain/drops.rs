@@ -8,7 +8,7 @@ use equipoise::packet::checksum;
 const UDP: &str = "udp 198.51.100.7:4711 -> 192.0.2.80:53 len 8";
 const TCP: &str = "tcp 198.51.100.7:4711 -> 192.0.2.80:80";
 
-fn drop(reason: Reason) -> Case {
+pub(crate) fn drop(reason: Reason) -> Case {
     Case::new(Shows::Drop(reason))
 }
 

@@ -1,13 +1,10 @@
 //! ICMP that is dropped, and what the monitors drop.
 
 use crate::case::{Case, Shows, bytes, config_with};
+use crate::drops::drop;
 use crate::setup::icmp_error;
 use equipoise::engine::Reason;
 use std::net::IpAddr;
-
-fn drop(reason: Reason) -> Case {
-    Case::new(Shows::Drop(reason))
-}
 
 /// An error of a server about a packet that came to it, to the client.
 pub(crate) fn error(kind: (u8, u8), mtu: u32, about: &[u8]) -> Vec<u8> {

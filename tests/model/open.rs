@@ -59,18 +59,7 @@ impl Model {
                     why = Reason::ReturnKeyTaken;
                     continue;
                 }
-                let protocol = protocol.name();
-                self.seen(&format!("{protocol} flow replaced for its port"));
-                let most = self.nat_pool(service, client).map_or(0, |pool| {
-                    let (first, last) = (pool.settings.first_port, pool.settings.last_port);
-                    (usize::from(last) - usize::from(first) + 1).div_ceil(2)
-                });
-                let class = self.flows.all[other].class();
-                self.note_shortage(now, Short::Ports, Some(class), most);
-                if let Some(pool) = self.nat_pool(service, client) {
-                    pool.yields(&wish, source);
-                }
-                self.end_politely(now, other, Ended::Evicted);
+                self.replace_for_port(now, (service, client), other, (&wish, source));
             } else {
                 self.make_room(now, half_open, false)?;
             }
@@ -89,6 +78,28 @@ impl Model {
             pool.exhausted += 1;
         }
         Err(why)
+    }
+
+    /// Ends a half-open flow, or one of datagrams without a conversation, whose port another one takes.
+    fn replace_for_port(
+        &mut self,
+        now: Instant,
+        (service, client): (usize, SocketAddr),
+        other: usize,
+        (wish, source): (&Wish, SocketAddr),
+    ) {
+        let protocol = wish.protocol.name();
+        self.seen(&format!("{protocol} flow replaced for its port"));
+        let most = self.nat_pool(service, client).map_or(0, |pool| {
+            let (first, last) = (pool.settings.first_port, pool.settings.last_port);
+            (usize::from(last) - usize::from(first) + 1).div_ceil(2)
+        });
+        let class = self.flows.all[other].class();
+        self.note_shortage(now, Short::Ports, Some(class), most);
+        if let Some(pool) = self.nat_pool(service, client) {
+            pool.yields(wish, source);
+        }
+        self.end_politely(now, other, Ended::Evicted);
     }
 
     /// Returns a new flow.

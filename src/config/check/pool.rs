@@ -19,6 +19,15 @@ pub(crate) fn check(pool: &RawPool, device_mtu: u16, drafts: &mut Vec<Draft>) {
         );
         return;
     }
+    check_use(pool, drafts);
+    check_passive(pool, drafts);
+    check_mtu(pool, device_mtu, drafts);
+    check_addresses(pool, drafts);
+}
+
+/// Checks that the pool has servers that take flows.
+fn check_use(pool: &RawPool, drafts: &mut Vec<Draft>) {
+    let place = pool.place();
     if pool.is_whole && pool.servers.iter().all(|server| server.settings.weight == 0) {
         let draft = Draft::error(place, "all servers of this pool have weight 0");
         let draft = draft.also(pool.servers[0].weight_place.clone(), "the first one");
@@ -31,6 +40,9 @@ pub(crate) fn check(pool: &RawPool, device_mtu: u16, drafts: &mut Vec<Draft>) {
         drafts
             .push(draft.help("they are used as if none were a backup; remove `backup` from those that are used first"));
     }
+}
+
+fn check_passive(pool: &RawPool, drafts: &mut Vec<Draft>) {
     let passive = pool.passive.as_ref();
     if let Some((passive, (hold, longest))) = passive.and_then(|passive| Some((passive, passive.places.clone()?)))
         && passive.settings.longest < passive.settings.hold
@@ -38,6 +50,10 @@ pub(crate) fn check(pool: &RawPool, device_mtu: u16, drafts: &mut Vec<Draft>) {
         let draft = Draft::error(longest, "`longest` is shorter than `hold`").also(hold, "first time out of service");
         drafts.push(draft.help("the time out of service begins with `hold` and doubles up to `longest`"));
     }
+}
+
+/// Checks the path MTU against the device's, and the least of IPv6.
+fn check_mtu(pool: &RawPool, device_mtu: u16, drafts: &mut Vec<Draft>) {
     let six = pool.servers.iter().flat_map(|server| &server.addresses).find(|address| address.get_ref().is_ipv6());
     if let (Some(mtu), Some(six)) = (&pool.mtu, six)
         && *mtu.get_ref() < 1280
@@ -53,6 +69,9 @@ pub(crate) fn check(pool: &RawPool, device_mtu: u16, drafts: &mut Vec<Draft>) {
         let help = "packets never exceed the device's MTU: raise `mtu` in [gateway], or lower this one";
         drafts.push(Draft::warning(mtu.span(), title).help(help));
     }
+}
+
+fn check_addresses(pool: &RawPool, drafts: &mut Vec<Draft>) {
     let mut seen: HashMap<(IpAddr, Option<u16>), Span> = HashMap::new();
     for server in &pool.servers {
         for address in &server.addresses {

@@ -92,7 +92,7 @@ pub(crate) static GATEWAY: Table = Table {
             Takes::bytes(1, 107),
             Text("/run/equipoise/control.sock"),
             Reload::Restart,
-            "Path of the Unix socket for eqctl, created with mode 0600; its directory is made if only that is missing.",
+            "Path of the Unix socket for eqctl, created with mode 0600; its directory is created if only that is missing.",
         ),
         Key::new(
             "route-table",
@@ -123,16 +123,22 @@ pub(crate) static FLOWS: Table = Table {
             FLOW_COUNT,
             Number(262_144),
             Reload::Restart,
-            "Most flows at a time, IPv4 and IPv6 together; half-open ones do not count.",
+            "Maximum number of flows at a time, IPv4 and IPv6 together; half-open ones do not count.",
         ),
         Key::new(
             "half-open",
             FLOW_COUNT,
             Number(1_000_000),
             Reload::Restart,
-            "Most half-open TCP flows at a time: SYNs per second times the longest round trip; the oldest give way.",
+            "Maximum number of half-open TCP flows at a time: SYNs per second times the longest round trip; the oldest give way.",
         ),
-        Key::new("rate", PER_SECOND, Unset("no limit"), Reload::Live, "Most new flows per second in total."),
+        Key::new(
+            "rate",
+            PER_SECOND,
+            Unset("no limit"),
+            Reload::Live,
+            "Maximum number of new flows per second in total.",
+        ),
     ],
 };
 
@@ -174,14 +180,14 @@ pub(crate) static FRAGMENTS: Table = Table {
             Takes::number(1, 1_000_000),
             Number(4096),
             Reload::Live,
-            "Most fragmented packets remembered at a time.",
+            "Maximum number of fragmented packets remembered at a time.",
         ),
         Key::new(
             "max-bytes",
             Takes::number(65_535, 1 << 30),
             Number(4 << 20),
             Reload::Live,
-            "Most bytes of fragments that wait for the first fragment of their packet.",
+            "Maximum number of bytes of fragments that wait for the first fragment of their packet.",
         ),
     ],
 };
@@ -218,7 +224,7 @@ pub(crate) static ANSWERS: Table = Table {
             Takes::number(1, 1_000_000),
             Number(1000),
             Reload::Live,
-            "Most resets and ICMP errors per second, and most in one burst.",
+            "Maximum number of resets and ICMP errors per second, and in one burst.",
         ),
     ],
 };

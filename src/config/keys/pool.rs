@@ -159,7 +159,7 @@ pub(crate) static SERVER: Table = Table {
             FLOW_COUNT,
             Unset("no limit"),
             Reload::NewFlows,
-            "Most flows at a time; half-open ones and queries do not count.",
+            "Maximum number of flows at a time; half-open ones and queries do not count.",
         ),
         Key::new(
             "slow-start",

@@ -86,7 +86,7 @@ const KEYS: &[Key] = &[
         Takes::number(0, MOST_SAMPLES as u64 - 1),
         NOT_LOOKED_AT,
         Reload::Live,
-        "Most failures among these results, fewer than `samples`; more take the server out.",
+        "Maximum number of failures among these results, fewer than `samples`; more take the server out.",
     ),
     Key::new(
         "max-latency",
@@ -121,7 +121,7 @@ const KEYS: &[Key] = &[
         "max-bytes",
         Takes::number(1, MOST_BODY as u64),
         Number(64 << 10),
-        "Most bytes of the body that are read.",
+        "Maximum number of bytes of the body that are read.",
     ),
     of(HTTP, "load-header", HEADER, NOWHERE, "Header that reports the server's load, 0 to 100."),
     of(HTTP, "maintenance-header", HEADER, NOWHERE, "Header that reports whether the server is under maintenance."),

@@ -51,7 +51,7 @@ const KEYS: &[Key] = &[
         PER_SECOND,
         NO_LIMIT,
         Reload::NewFlows,
-        "Most new flows per second through this rule, and most in one burst.",
+        "Maximum number of new flows per second through this rule, and in one burst.",
     )
     .only_with("action", BALANCE),
     Key::new(
@@ -59,7 +59,7 @@ const KEYS: &[Key] = &[
         FLOW_COUNT,
         NO_LIMIT,
         Reload::NewFlows,
-        "Most flows at a time through this rule; half-open ones and queries do not count.",
+        "Maximum number of flows at a time through this rule; half-open ones and queries do not count.",
     )
     .only_with("action", BALANCE),
     Key::new(
@@ -67,7 +67,7 @@ const KEYS: &[Key] = &[
         PER_SECOND,
         NO_LIMIT,
         Reload::NewFlows,
-        "Most new flows per second of one client, and most in one burst.",
+        "Maximum number of new flows per second of one client, and in one burst.",
     )
     .only_with("action", BALANCE),
     Key::new(
@@ -75,7 +75,7 @@ const KEYS: &[Key] = &[
         FLOW_COUNT,
         NO_LIMIT,
         Reload::NewFlows,
-        "Most flows at a time of one client; half-open ones and queries do not count.",
+        "Maximum number of flows at a time of one client; half-open ones and queries do not count.",
     )
     .only_with("action", BALANCE),
     Key::new(

@@ -258,7 +258,7 @@ pub(crate) static STICKY: Table = Table {
             Takes::number(1, 100_000_000),
             Number(65_536),
             Reload::Live,
-            "Most clients remembered; the client that has been idle longest is forgotten first.",
+            "Maximum number of clients remembered; the client that has been idle longest is forgotten first.",
         )
         .only_with("by", STICKS),
         Key::new(

@@ -42,7 +42,7 @@ pub(crate) static SYNC: Table = Table {
             Takes::Flag,
             Flag(false),
             Reload::Restart,
-            "Whether flows may be sent without encryption over an interface that is no tunnel.",
+            "Whether flows may be sent without encryption over an interface that is not a tunnel.",
         ),
         Key::new(
             "learning",
@@ -56,7 +56,7 @@ pub(crate) static SYNC: Table = Table {
             Takes::bytes(1, 4090),
             Unset("none"),
             Reload::Restart,
-            "Path of a file for keepalived's `track_file`: 0 while this gateway may be elected, -50 while it should not, -254 \
+            "Path of a file for keepalived's `track_file`: 0 while this gateway may be elected, -50 while it should not be, -254 \
              after it has stopped.",
         ),
         Key::new(
@@ -64,7 +64,7 @@ pub(crate) static SYNC: Table = Table {
             Takes::Word(&["always", "when-active"]),
             Text("always"),
             Reload::Restart,
-            "Whether the routes of the service addresses are there always, or only while this gateway is active: for routing \
+            "Whether the routes of the service addresses always exist, or only while this gateway is active: for routing \
              daemons that announce them.",
         ),
         Key::new(

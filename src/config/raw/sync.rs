@@ -87,9 +87,10 @@ fn address(fields: &mut Fields<'_, '_>, key: &str, form: &str) -> Option<Spanned
     let written = text.get_ref().as_str();
     let (title, help) = match written.parse::<SocketAddr>() {
         Ok(address) if address.port() == 0 => (format!("{address} has no port"), "use a port from 1 to 65535".into()),
-        Ok(address) if address.ip().is_unspecified() || address.ip().is_multicast() => {
-            (format!("{} is no address of a gateway", address.ip()), "use the unicast address of one interface".into())
-        }
+        Ok(address) if address.ip().is_unspecified() || address.ip().is_multicast() => (
+            format!("{} cannot be the address of a gateway", address.ip()),
+            "use the unicast address of one interface".into(),
+        ),
         Ok(address) => return Some(Spanned::new(text.span(), address)),
         Err(_) => (format!("{} is not an address with a port", quoted(written)), format!("write `{form}`")),
     };

@@ -16,12 +16,8 @@ fn parsed(text: &str) -> Parsed {
 }
 
 fn server(name: &str, address: &str, port: u16) -> ServerSettings {
-    let mut server = ServerSettings { name: name.into(), port: Some(port), ..ServerSettings::new("", PoolId(0)) };
-    match address.parse().expect("an address") {
-        std::net::IpAddr::V4(v4) => server.v4 = Some(v4),
-        std::net::IpAddr::V6(v6) => server.v6 = Some(v6),
-    }
-    server
+    let server = ServerSettings { port: Some(port), ..ServerSettings::new(name, PoolId(0)) };
+    server.with_addresses([address.parse().expect("an address")])
 }
 
 fn found(servers: &[ServerSettings]) -> Found {

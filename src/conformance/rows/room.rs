@@ -187,7 +187,7 @@ pub(super) const TABLE: &[Row] = &[
     row(
         "Table full: reported",
         "-",
-        "want of room is reported with its begin, end and figures",
+        "a shortage of room is reported with its beginning, end and figures",
         "it ends a minute after the last flow that gave way or was refused",
         &["want-of-room-is-reported-when-it-begins-and-when-it-ends"],
     ),

@@ -281,7 +281,7 @@ impl<'t> Reader<'t> {
             None if word.text.parse::<u16>().is_ok() => "write port before a port".into(),
             None => format!("use a protocol, {}, not, or parentheses", CONDITIONS.join(", ")),
         };
-        self.error(word.column, format!("{:?} is no condition: {hint}", word.text))
+        self.error(word.column, format!("{:?} is not a condition: {hint}", word.text))
     }
 }
 

@@ -158,7 +158,7 @@ impl Basis {
                 ));
             }
             if !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-                return Err(format!("{:?} is no key of a {}", key, target.kind.name()));
+                return Err(format!("{:?} is not a key of a {}", key, target.kind.name()));
             }
             keys.push(format!("{key} = {value}"));
         }

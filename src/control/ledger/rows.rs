@@ -20,7 +20,7 @@ pub(super) fn changed_row(target: &Target, before: Option<&Object>, after: Optio
     let changed = before != after;
     let text = match ObjectDiff::of(before, after).filter(|_| changed) {
         Some(diff) => diff.to_string(),
-        None => format!("{target}: nothing changes, it is so already"),
+        None => format!("{target}: no change: it is already so"),
     };
     let json = |object: Option<&Object>| object.map(Object::to_json);
     ChangedRow { object: target.clone(), text, changed, before: json(before), after: json(after), flows: None }

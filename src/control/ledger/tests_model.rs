@@ -278,97 +278,107 @@ impl Lab {
             Op::Set(pool, name, key, value) => self.set(server(pool, name), *key, *value),
             Op::Rule(on) => self.set(Thing::Rule, 0, Some(usize::from(!on))),
             Op::Service(n, on) => self.set(Thing::Service(*n), 0, Some(usize::from(!on))),
-            Op::Add(pool, name, address) => {
-                let thing = server(pool, name);
-                let own = Own { name: NAMES[*name].into(), address: *address, keys: [0; 3] };
-                let in_force = self.says.with(&self.changes);
-                let is_free =
-                    in_force.find(*pool, &own.name).is_none() && !self.changes.contains_key(&(thing.clone(), None));
-                let then = is_free.then(|| {
-                    let mut then = self.changes.clone();
-                    then.retain(|(of, _), _| *of != thing);
-                    then.insert((thing.clone(), None), (What::Added(own), (None, false)));
-                    then
-                });
-                let values = [("address".to_owned(), format!("'10.0.{pool}.{address}'"))].into();
-                self.ask(&Ask::Add { target: target(&thing), values }, then);
-            }
-            Op::Remove(pool, name) => {
-                let thing = server(pool, name);
-                let is_there = self.says.with(&self.changes).find(*pool, NAMES[*name]).is_some();
-                let then = is_there.then(|| {
-                    let mut then = self.changes.clone();
-                    then.retain(|(of, _), _| *of != thing);
-                    let place = (thing.clone(), None);
-                    if self.says.value(&place).is_some() {
-                        let before = self.says.before(&place);
-                        then.insert(place, (What::Removed, before));
-                    }
-                    then
-                });
-                self.ask(&Ask::Remove { target: target(&thing), now: false }, then);
-            }
-            Op::Drop(what) => {
-                let is = |(thing, key): &Where| match what {
-                    None => true,
-                    Some((pool, name, of)) => *thing == server(pool, name) && (of.is_none() || of == key),
-                };
-                let any = self.changes.keys().any(is);
-                let then = (any || what.is_none()).then(|| {
-                    let mut then = self.changes.clone();
-                    let added = |(what, _): &(What, Before)| matches!(what, What::Added(_));
-                    let ends: Vec<Thing> =
-                        then.iter().filter(|(at, of)| is(at) && added(of)).map(|(at, _)| at.0.clone()).collect();
-                    then.retain(|at, _| !is(at) && !ends.contains(&at.0));
-                    then
-                });
-                let (target, key) = match what {
-                    None => (None, None),
-                    Some((pool, name, key)) => {
-                        (Some(target(&server(pool, name))), key.map(|key| KEYS[key].0.to_owned()))
-                    }
-                };
-                self.ask(&Ask::Drop { target, key }, then);
-            }
-            Op::Edit(which, name, key, value) => {
-                let mut says = self.says.clone();
-                let all = match which {
-                    0 | 1 => &mut says.pools[*which],
-                    _ => &mut says.outside,
-                };
-                let place = all.iter().position(|own| own.name == NAMES[*name]);
-                match (place, value) {
-                    (Some(place), 0) => drop(all.remove(place)),
-                    (Some(place), 1) => all[place].address = 1 + (all[place].address + *key as u8) % 6,
-                    (Some(place), value) => all[place].keys[*key] = value % 3,
-                    (None, _) => all.push(Own { name: NAMES[*name].into(), address: *value as u8, keys: [0; 3] }),
-                }
-                if says.is_twice() || says.pools.iter().chain([&says.outside]).flatten().any(|own| own.address == 0) {
-                    return;
-                }
-                if let Some(file) = says.file() {
-                    self.says = says;
-                    let merged = self.ledger.begin_reload().unwrap().merge(file);
-                    self.reconcile(merged.dropped().len());
-                    let (now, settings) = (self.now(), Arc::new(merged.settings().clone()));
-                    self.engine.reload(now, &settings, Removed::Drain);
-                    self.ledger.reloaded(&mut self.engine, now, Some((merged, settings)));
-                    self.settle();
-                }
-            }
-            Op::Restart => {
-                // Another boot's clock; the state is a second old.
-                let saved = self.ledger.save_changes(at(self.second - 1));
-                let file = self.says.file().unwrap();
-                let settings = file.settings().clone().with_seed(77);
-                self.ledger = Ledger::new(Some(file), settings);
-                let kept = self.ledger.load_changes(&saved, at(self.second - 1), self.now(), |_| Ok(())).unwrap();
-                assert_eq!((kept.changes, kept.dropped.len(), kept.unreadable.len()), (self.changes.len(), 0, 0));
-                self.engine = Engine::new(self.ledger.in_force());
-                self.ledger.started(&mut self.engine, at(self.second));
-            }
+            Op::Add(pool, name, address) => self.add(*pool, NAMES[*name], *address),
+            Op::Remove(pool, name) => self.remove(*pool, NAMES[*name]),
+            Op::Drop(what) => self.drop_changes(what),
+            Op::Edit(which, name, key, value) => self.edit(*which, NAMES[*name], *key, *value),
+            Op::Restart => self.restart(),
             Op::Save => self.save(),
         }
+    }
+
+    fn add(&mut self, pool: usize, name: &str, address: u8) {
+        let thing = Thing::Server(pool, name.into());
+        let own = Own { name: name.into(), address, keys: [0; 3] };
+        let in_force = self.says.with(&self.changes);
+        let is_free = in_force.find(pool, &own.name).is_none() && !self.changes.contains_key(&(thing.clone(), None));
+        let then = is_free.then(|| {
+            let mut then = self.changes.clone();
+            then.retain(|(of, _), _| *of != thing);
+            then.insert((thing.clone(), None), (What::Added(own), (None, false)));
+            then
+        });
+        let values = [("address".to_owned(), format!("'10.0.{pool}.{address}'"))].into();
+        self.ask(&Ask::Add { target: target(&thing), values }, then);
+    }
+
+    fn remove(&mut self, pool: usize, name: &str) {
+        let thing = Thing::Server(pool, name.into());
+        let is_there = self.says.with(&self.changes).find(pool, name).is_some();
+        let then = is_there.then(|| {
+            let mut then = self.changes.clone();
+            then.retain(|(of, _), _| *of != thing);
+            let place = (thing.clone(), None);
+            if self.says.value(&place).is_some() {
+                let before = self.says.before(&place);
+                then.insert(place, (What::Removed, before));
+            }
+            then
+        });
+        self.ask(&Ask::Remove { target: target(&thing), now: false }, then);
+    }
+
+    /// Forgets all changes, those of a server, or that of one key.
+    fn drop_changes(&mut self, what: &Option<(usize, usize, Option<usize>)>) {
+        let server = |pool: &usize, name: &usize| Thing::Server(*pool, NAMES[*name].into());
+        let is = |(thing, key): &Where| match what {
+            None => true,
+            Some((pool, name, of)) => *thing == server(pool, name) && (of.is_none() || of == key),
+        };
+        let any = self.changes.keys().any(is);
+        let then = (any || what.is_none()).then(|| {
+            let mut then = self.changes.clone();
+            let added = |(what, _): &(What, Before)| matches!(what, What::Added(_));
+            let ends: Vec<Thing> =
+                then.iter().filter(|(at, of)| is(at) && added(of)).map(|(at, _)| at.0.clone()).collect();
+            then.retain(|at, _| !is(at) && !ends.contains(&at.0));
+            then
+        });
+        let (target, key) = match what {
+            None => (None, None),
+            Some((pool, name, key)) => (Some(target(&server(pool, name))), key.map(|key| KEYS[key].0.to_owned())),
+        };
+        self.ask(&Ask::Drop { target, key }, then);
+    }
+
+    /// Changes the file, and reads it again.
+    fn edit(&mut self, which: usize, name: &str, key: usize, value: usize) {
+        let mut says = self.says.clone();
+        let all = match which {
+            0 | 1 => &mut says.pools[which],
+            _ => &mut says.outside,
+        };
+        let place = all.iter().position(|own| own.name == name);
+        match (place, value) {
+            (Some(place), 0) => drop(all.remove(place)),
+            (Some(place), 1) => all[place].address = 1 + (all[place].address + key as u8) % 6,
+            (Some(place), value) => all[place].keys[key] = value % 3,
+            (None, _) => all.push(Own { name: name.into(), address: value as u8, keys: [0; 3] }),
+        }
+        if says.is_twice() || says.pools.iter().chain([&says.outside]).flatten().any(|own| own.address == 0) {
+            return;
+        }
+        if let Some(file) = says.file() {
+            self.says = says;
+            let merged = self.ledger.begin_reload().unwrap().merge(file);
+            self.reconcile(merged.dropped().len());
+            let (now, settings) = (self.now(), Arc::new(merged.settings().clone()));
+            self.engine.reload(now, &settings, Removed::Drain);
+            self.ledger.reloaded(&mut self.engine, now, Some((merged, settings)));
+            self.settle();
+        }
+    }
+
+    fn restart(&mut self) {
+        // Another boot's clock; the state is a second old.
+        let saved = self.ledger.save_changes(at(self.second - 1));
+        let file = self.says.file().unwrap();
+        let settings = file.settings().clone().with_seed(77);
+        self.ledger = Ledger::new(Some(file), settings);
+        let kept = self.ledger.load_changes(&saved, at(self.second - 1), self.now(), |_| Ok(())).unwrap();
+        assert_eq!((kept.changes, kept.dropped.len(), kept.unreadable.len()), (self.changes.len(), 0, 0));
+        self.engine = Engine::new(self.ledger.in_force());
+        self.ledger.started(&mut self.engine, at(self.second));
     }
 
     /// The file with the changes takes the place of the file: nothing differs but what cannot be in it.

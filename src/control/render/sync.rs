@@ -33,24 +33,7 @@ pub fn sync_text(row: &SyncRow) -> String {
         bytes(row.received_bytes),
         if row.connections == 1 { "1 connection".into() } else { format!("{} connections", count(row.connections)) },
     ));
-    if row.link.is_some_and(|link| link.differs) {
-        text.push_str("config     DIFFERS from that of the peer in what concerns flows: give both the same\n");
-    }
-    for refused in &row.refused {
-        text.push_str(&format!(
-            "refused    {} records of flows of {peer}: {}; they would be lost in a failover\n",
-            count(refused.records),
-            printable(refused.why.clone()),
-        ));
-    }
-    if !row.unknown_services.is_empty() {
-        let names = printable(row.unknown_services.join(", "));
-        text.push_str(&format!("services   of {peer} that are NOT CONFIGURED here: {names}\n"));
-    }
-    if row.refused_there > 0 {
-        let records = count(row.refused_there);
-        text.push_str(&format!("refused    {records} records by {peer}: `eqctl sync` there says why\n"));
-    }
+    text.push_str(&differences(row, &peer));
     if row.follows_health {
         let probes = match row.probed_here {
             0 => "this gateway sends no probes".into(),
@@ -69,6 +52,30 @@ pub fn sync_text(row: &SyncRow) -> String {
     }
     if let Some(takeover) = &row.takeover {
         text.push_str(&format!("active     {}\n", since_takeover(takeover, &peer)));
+    }
+    text
+}
+
+/// Says in what the configurations differ, and which flows a failover would lose for it.
+fn differences(row: &SyncRow, peer: &str) -> String {
+    let mut text = String::new();
+    if row.link.is_some_and(|link| link.differs) {
+        text.push_str("config     DIFFERS from that of the peer in what concerns flows: give both the same\n");
+    }
+    for refused in &row.refused {
+        text.push_str(&format!(
+            "refused    {} records of flows of {peer}: {}; they would be lost in a failover\n",
+            count(refused.records),
+            printable(refused.why.clone()),
+        ));
+    }
+    if !row.unknown_services.is_empty() {
+        let names = printable(row.unknown_services.join(", "));
+        text.push_str(&format!("services   of {peer} that are NOT CONFIGURED here: {names}\n"));
+    }
+    if row.refused_there > 0 {
+        let records = count(row.refused_there);
+        text.push_str(&format!("refused    {records} records by {peer}: `eqctl sync` there says why\n"));
     }
     text
 }
@@ -93,7 +100,7 @@ fn since_takeover(row: &TakeoverRow, peer: &str) -> String {
         Some(silent) => format!("; {peer} had been silent for {}", duration(silent)),
         None => String::new(),
     };
-    format!("for {}: began with {} flows, {whole} {peer} had told{silent}", duration(row.ago_ms), count(row.flows))
+    format!("for {}: began with {} flows, {whole} {peer} had reported{silent}", duration(row.ago_ms), count(row.flows))
 }
 
 #[cfg(test)]
@@ -146,7 +153,7 @@ mod tests {
         assert!(text.contains("flows      1,234,567, in step, 2 frames behind\n"), "{text}");
         let held = "answers    1,300 SYN-ACKs held for b: 1,290 acknowledged, 8 sent after 20 ms or when it was lost; 4 not held\n";
         assert!(text.contains(held), "{text}");
-        assert!(text.contains("with 1,200 flows, all that b had told; b had been silent for 0.3s"), "{text}");
+        assert!(text.contains("with 1,200 flows, all that b had reported; b had been silent for 0.3s"), "{text}");
         let apart = SyncRow {
             ready: false,
             peer_role: None,

@@ -5,28 +5,22 @@
 
 mod client;
 mod flows;
+mod requests;
 mod sticky;
 
 use super::SystemState;
 use super::access::HttpState;
-use super::desk::{Desk, ReloadOrder, Ticket};
-use super::explain::explain;
+use super::desk::{Desk, Ticket};
 use super::ledger::{Ask, Ledger, Reply};
-use super::packet_words::PacketWords;
 use super::pair::Pairing;
-use super::protocol::{
-    Answer, ChangedRow, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, Request, Status, TokenRow,
-    Totals,
-};
-use super::system::source_row;
+use super::protocol::{Answer, ChangedRow, DeviceCounters, Done, Failure, PROTOCOL, Status};
+use crate::config::Settings;
 use crate::config::changes::Who;
-use crate::config::{Settings, listing};
-use crate::engine::{Change, Engine, FlowQuery, Refused, StickyQuery};
-use crate::ids::FlowId;
+use crate::engine::Engine;
 use crate::sources::SourceState;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use client::ClientWalk;
-use flows::{Kill, MOST_SORTED, Sorted, Walk, checked, is_service, killed, server_of};
+use flows::{Kill, Sorted, Walk};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sticky::{End, Sticky};
@@ -35,9 +29,6 @@ use sticky::{End, Sticky};
 pub const MAX_INPUT: usize = 64 * 1024;
 /// Maximum bytes that a call of [`Session::poll_output`] appends, unless a single row is longer.
 pub const CHUNK: usize = 64 * 1024;
-
-/// The answer of a gateway that has no other one.
-const NO_PAIR: &str = "this gateway has no peer: its configuration has no [sync]";
 
 /// The facts about a gateway that a session reports besides those of the engine; shared by all sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,15 +92,6 @@ enum Task {
     Kill(Kill),
     Client(ClientWalk),
     Sticky(Sticky),
-}
-
-/// Completes the names in a query for sticky clients.
-fn named(query: StickyQuery, engine: &Engine) -> Result<StickyQuery, String> {
-    if let Some(name) = &query.service {
-        is_service(engine, name)?;
-    }
-    let server = query.server.as_ref().map(|name| server_of(engine, name)).transpose()?;
-    Ok(StickyQuery { server, ..query })
 }
 
 /// A change that is being carried out.
@@ -298,118 +280,6 @@ impl Session {
         }
     }
 
-    fn request(&mut self, request: Request, floor: &mut Floor<'_>) {
-        let Floor { engine, ledger, now, outside, pair } = floor;
-        let (engine, now) = (&mut **engine, *now);
-        match request {
-            Request::Status => {
-                let floor = Floor { engine, ledger, now, outside, pair: None };
-                let status = Status { pair: pair.as_ref().map(Pairing::status), ..Status::of(&self.about, &floor) };
-                self.rows([Answer::Status(Box::new(status))]);
-            }
-            Request::Flows { query, filter, sort, limit } => match checked(query, filter.as_ref(), engine) {
-                Err(unknown) => self.fail(unknown),
-                Ok(query) => {
-                    self.task = Some(match sort {
-                        Some(by) => Task::Sorted(Sorted::new(query, by, limit.unwrap_or(MOST_SORTED))),
-                        None => Task::Flows(Walk::new(query, limit)),
-                    });
-                }
-            },
-            Request::KillFlows { filter, dry_run } => match checked(FlowQuery::default(), Some(&filter), engine) {
-                Err(unknown) => self.fail(unknown),
-                Ok(query) => self.task = Some(Task::Kill(Kill::new(query, &filter, dry_run))),
-            },
-            Request::Sticky { query, limit } => match named(query, engine) {
-                Err(unknown) => self.fail(unknown),
-                Ok(query) => self.task = Some(Task::Sticky(Sticky::list(engine.begin_sticky(), query, limit))),
-            },
-            Request::ClearSticky { query, all } if query == StickyQuery::default() && !all => {
-                self.fail("name a service, a server or a client, or ask for all".into());
-            }
-            Request::ClearSticky { query, .. } => match named(query, engine) {
-                Err(unknown) => self.fail(unknown),
-                Ok(query) => {
-                    let order = pair.as_mut().and_then(|pair| pair.node.begin_clearing());
-                    self.task = Some(Task::Sticky(Sticky::clear(engine.begin_clearing(), query, order)));
-                }
-            },
-            Request::Events { after } => self.rows(ledger.event_rows(now, after).into_iter().map(Answer::Event)),
-            Request::Servers => self.rows(engine.servers(now).into_iter().map(|row| Answer::Server(Box::new(row)))),
-            Request::Services => self.rows(engine.services().into_iter().map(Answer::Service)),
-            Request::Rules => self.rows(engine.rules().into_iter().map(Answer::Rule)),
-            Request::Nat => self.rows(engine.nat_pools().into_iter().map(Answer::Nat)),
-            Request::Pools => self.rows(ledger.pool_rows(engine, now).into_iter().map(Answer::Pool)),
-            Request::Monitors => {
-                self.rows(engine.monitors(now).into_iter().map(|row| Answer::Monitor(Box::new(row))));
-            }
-            Request::History => {
-                let operations = ledger.operation_rows(now).into_iter().map(Answer::Operation);
-                self.rows(engine.health_history(now).into_iter().map(Answer::History).chain(operations));
-            }
-            Request::Sources => {
-                let row = |state: &SourceState| Answer::Source(Box::new(source_row(state, now)));
-                self.rows(outside.sources.iter().map(row));
-            }
-            Request::Counters => {
-                let totals = Totals { engine: engine.counters(), device: outside.device };
-                self.rows([Answer::Counters(Box::new(totals))]);
-            }
-            Request::Explain { packet } => self.explain(engine, now, packet),
-            Request::ExplainFlow { flow } => self.explain_flow(engine, now, flow),
-            Request::ExplainClient { client } => self.task = Some(Task::Client(ClientWalk::new(client))),
-            Request::Kill { flow } => self.kill(engine, ledger, now, flow),
-            Request::Load { server, load, maintenance } => {
-                match ledger.load(engine, now, self.who, (&server, load, maintenance)) {
-                    Ok(row) => self.changed(vec![row]),
-                    Err(error) => self.fail(error),
-                }
-            }
-            Request::Changes => self.rows(ledger.change_rows(now).into_iter().map(Answer::Differs)),
-            Request::File => match ledger.file_row() {
-                Some(file) => self.rows([Answer::File(Box::new(file))]),
-                None => self.fail("this gateway runs without a configuration file".into()),
-            },
-            Request::Drain { server } => match ledger.drain_row(engine, now, &server) {
-                Ok(row) => self.rows([Answer::Drain(row)]),
-                Err(error) => self.fail(error),
-            },
-            Request::Set { object: target, values, deadline_ms } => {
-                let deadline = deadline_ms.map(Duration::from_millis);
-                self.go_on(Waiting::Asks(Ask::Set { target, values, deadline }), floor);
-            }
-            Request::Add { object: target, values } => self.go_on(Waiting::Asks(Ask::Add { target, values }), floor),
-            Request::Remove { object: target, now } => self.go_on(Waiting::Asks(Ask::Remove { target, now }), floor),
-            Request::Drop { object: target, key } => self.go_on(Waiting::Asks(Ask::Drop { target, key }), floor),
-            Request::Reload { partial, now } => {
-                let order = ReloadOrder { partial, now, who: Some(self.who) };
-                self.ticket = Some(desk(outside).ask(order));
-            }
-            Request::Sync => match pair {
-                Some(pair) => self.rows([Answer::Sync(Box::new(pair.row(engine, now)))]),
-                None => self.fail(NO_PAIR.into()),
-            },
-            Request::Role { to, begun } => match pair {
-                Some(pair) => match pair.command(engine, ledger, (now, self.who), (to, begun)) {
-                    Ok(row) => self.rows([Answer::Sync(Box::new(row))]),
-                    Err(why) => self.fail(why),
-                },
-                None => self.fail(NO_PAIR.into()),
-            },
-            Request::Token => match outside.http.listen {
-                Some(listen) => {
-                    let token = outside.http.token.text().to_owned();
-                    self.rows([Answer::Token(TokenRow { token, page: format!("http://{listen}/") })]);
-                }
-                None => self.fail("nothing is served over HTTP: set `listen` of [http]".into()),
-            },
-            Request::Configuration => {
-                let objects = listing::objects(ledger.in_force());
-                self.rows(objects.iter().map(|object| Answer::Object(Box::new(ObjectRow::new(object)))));
-            }
-        }
-    }
-
     /// Goes on with a change, as far as that is possible now.
     fn go_on(&mut self, waiting: Waiting, floor: &mut Floor<'_>) {
         let Floor { engine, ledger, now, .. } = floor;
@@ -430,19 +300,6 @@ impl Session {
 
     fn changed(&mut self, rows: Vec<ChangedRow>) {
         self.rows(rows.into_iter().map(|row| Answer::Changed(Box::new(row))));
-    }
-
-    fn explain(&mut self, engine: &Engine, now: Instant, packet: PacketWords) {
-        let explanation = explain(engine, now, &packet);
-        self.rows([Answer::Explanation(Box::new(Explained { service: None, packet, explanation }))]);
-    }
-
-    /// Explains the next packet of a flow's client.
-    fn explain_flow(&mut self, engine: &Engine, now: Instant, flow: FlowId) {
-        match engine.flow_row(now, flow).as_ref().and_then(PacketWords::next_of) {
-            Some(packet) => self.explain(engine, now, packet),
-            None => self.fail(format!("{}; `eqctl flows` lists them", Refused::NoSuchFlow(flow))),
-        }
     }
 
     /// Goes on with a request; returns what is left to do.
@@ -476,20 +333,6 @@ impl Session {
                 }
                 None
             }
-        }
-    }
-
-    /// Ends a flow.
-    fn kill(&mut self, engine: &mut Engine, ledger: &mut Ledger, now: Instant, flow: FlowId) {
-        let before = engine.flow_row(now, flow);
-        match (engine.apply(now, Change::Kill { flow }), before) {
-            (Ok(()), Some(before)) => {
-                let row = killed(before);
-                ledger.note(now, self.who, &row.text);
-                self.rows([Answer::Killed(Box::new(row))]);
-            }
-            (Err(refused), _) => self.fail(format!("{refused}; `eqctl flows` lists them")),
-            (Ok(()), None) => self.rows([]),
         }
     }
 

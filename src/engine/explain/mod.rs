@@ -15,7 +15,7 @@ use super::arrival::{self, Arrival};
 use super::look::Going;
 use super::step::{ErrorOnward, Follow, Onward, Step};
 use super::{Engine, Forwarded, Verdict};
-use crate::flow::{Datagram, Table, TimeoutState, Tracked};
+use crate::flow::{Datagram, Found, Table, TimeoutState, Tracked};
 use crate::packet::{ErrorKind, Meta, Protocol, Side, Transport, describe, error_kind, parse};
 use crate::time::{Duration, Instant};
 use foresee::Prospect;
@@ -135,44 +135,19 @@ fn goes_to(prospect: &Prospect<'_>, step: &Step) -> Option<String> {
 /// Describes the flow that a packet belongs to or opens, and its timers.
 fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation: &mut Explanation) {
     let Engine { plan, shard, .. } = prospect.engine;
-    let (found, state) = match step {
-        Step::Hit(hit) => (Some(hit.found), state_after(&hit.onward, &hit.follow)),
-        Step::Error(error) => {
-            if matches!(error.onward, ErrorOnward::Rewrite { .. } | ErrorOnward::Emit) {
-                explanation.notes.push("an ICMP error neither refreshes nor ends its flow".into());
-            }
-            (Some(error.found), None)
-        }
-        Step::EndByReset { flow, cause } => {
-            explanation.before.push(format!(
-                "flow {} ends ({}): both ends get resets",
-                shard.table().id(*flow),
-                cause.name()
-            ));
-            let found = arrival.key().and_then(|key| shard.table().find(&key));
-            explanation.from = found.map(|found| found.side);
-            explanation.outcome.server = Some(plan.server_name(shard.table().facts(*flow).server_id));
-            explanation.flow = Some(shard.row(plan, arrival.now, *flow));
-            return;
-        }
-        Step::Settle(_) if matches!(arrival.parsed.transport, Transport::Icmp { .. }) => {
-            (prospect.look().quoted_flow(arrival), None)
-        }
-        Step::Settle(_) => {
-            let found = prospect.without_room(arrival, step);
-            if found.is_some() {
-                let half_open = found.is_some_and(|found| Table::is_half_open(found.index));
-                let note = match half_open {
-                    true => "the flow stays half-open, and its client sends again",
-                    false => "the flow stays as it is: it counts once the limit allows it",
-                };
-                explanation.notes.push(note.into());
-            }
-            (found, None)
-        }
-        Step::Stop(_) => (arrival.key().and_then(|key| shard.table().find(&key)), None),
-        _ => (None, None),
-    };
+    if let Step::EndByReset { flow, cause } = step {
+        explanation.before.push(format!(
+            "flow {} ends ({}): both ends get resets",
+            shard.table().id(*flow),
+            cause.name()
+        ));
+        let found = arrival.key().and_then(|key| shard.table().find(&key));
+        explanation.from = found.map(|found| found.side);
+        explanation.outcome.server = Some(plan.server_name(shard.table().facts(*flow).server_id));
+        explanation.flow = Some(shard.row(plan, arrival.now, *flow));
+        return;
+    }
+    let (found, state) = found_of(prospect, arrival, step, &mut explanation.notes);
     if let Some(ErrorKind::TooBig(mtu)) = error_kind(arrival.bytes, arrival.parsed) {
         explanation.notes.push(format!("it reports an MTU of {mtu} bytes"));
     }
@@ -199,6 +174,42 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
     explanation.timers.push(timer(state, timeout, is_usual, runs));
     explanation.flow = Some(row);
     note_path_mtu(prospect, &Going::of_table(shard.table(), found), explanation);
+}
+
+/// Returns the flow of a step, if there is one, and the timeout state that restarts.
+fn found_of(
+    prospect: &Prospect<'_>,
+    arrival: &Arrival<'_>,
+    step: &Step,
+    notes: &mut Vec<String>,
+) -> (Option<Found>, Option<TimeoutState>) {
+    let shard = &prospect.engine.shard;
+    match step {
+        Step::Hit(hit) => (Some(hit.found), state_after(&hit.onward, &hit.follow)),
+        Step::Error(error) => {
+            if matches!(error.onward, ErrorOnward::Rewrite { .. } | ErrorOnward::Emit) {
+                notes.push("an ICMP error neither refreshes nor ends its flow".into());
+            }
+            (Some(error.found), None)
+        }
+        Step::Settle(_) if matches!(arrival.parsed.transport, Transport::Icmp { .. }) => {
+            (prospect.look().quoted_flow(arrival), None)
+        }
+        Step::Settle(_) => {
+            let found = prospect.without_room(arrival, step);
+            if found.is_some() {
+                let half_open = found.is_some_and(|found| Table::is_half_open(found.index));
+                let note = match half_open {
+                    true => "the flow stays half-open, and its client sends again",
+                    false => "the flow stays as it is: it counts once the limit allows it",
+                };
+                notes.push(note.into());
+            }
+            (found, None)
+        }
+        Step::Stop(_) => (arrival.key().and_then(|key| shard.table().find(&key)), None),
+        _ => (None, None),
+    }
 }
 
 fn note_path_mtu(prospect: &Prospect<'_>, going: &Going<'_>, explanation: &mut Explanation) {

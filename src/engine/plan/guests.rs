@@ -3,24 +3,14 @@
 //! Such a server has a slot like one that has been removed: it is in no pool, and gets no new flow.
 
 use super::{InUse, Plan};
-use crate::balance::{Admin, PoolSettings, ServerSettings};
+use crate::balance::{Admin, PoolSettings, ServerIdentity, ServerSettings};
 use crate::config::Settings;
 use crate::ids::{PoolId, ServerId};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// Most servers that are not configured and have a slot.
 pub(in crate::engine) const MOST_GUESTS: usize = 4096;
-
-/// What identifies a server, here and elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engine) struct Guest {
-    pub pool: String,
-    pub name: String,
-    pub v4: Option<Ipv4Addr>,
-    pub v6: Option<Ipv6Addr>,
-    pub port: Option<u16>,
-}
 
 /// Most bytes of the name of a service or pool, and of a server, as in a configuration.
 const MOST_NAME: [usize; 2] = [64, 128];
@@ -35,25 +25,20 @@ fn fits(text: &str, most: usize) -> bool {
     (1..=most).contains(&text.len()) && text.bytes().all(of_names)
 }
 
-impl Guest {
-    /// Returns none if no server of a configuration has such a name: it would be shown, and kept.
-    pub(in crate::engine) fn new(
-        (pool, name): (&str, &str),
-        addresses: [Option<IpAddr>; 2],
-        port: Option<u16>,
-    ) -> Option<Self> {
-        if !is_name(pool) || !fits(name, MOST_NAME[1]) {
-            return None;
-        }
-        let mut guest = Guest { pool: pool.into(), name: name.into(), v4: None, v6: None, port };
-        for address in addresses.into_iter().flatten() {
-            match address {
-                IpAddr::V4(v4) => guest.v4 = Some(v4),
-                IpAddr::V6(v6) => guest.v6 = Some(v6),
-            }
-        }
-        Some(guest)
-    }
+/// Returns a server that another gateway names; none if no server of a configuration has such a name: it would be shown,
+/// and kept.
+pub(in crate::engine) fn guest(
+    (pool, name): (&str, &str),
+    addresses: [Option<IpAddr>; 2],
+    port: Option<u16>,
+) -> Option<ServerIdentity> {
+    let addresses = addresses.into_iter().flatten().collect();
+    (is_name(pool) && fits(name, MOST_NAME[1])).then(|| ServerIdentity {
+        pool: pool.into(),
+        name: name.into(),
+        addresses,
+        port,
+    })
 }
 
 impl Plan {
@@ -61,7 +46,7 @@ impl Plan {
     /// their slots, but those of earlier guests that are not in use become vacant unless they are `needed`.
     pub(in crate::engine) fn hosting(
         &self,
-        guests: &[Guest],
+        guests: &[ServerIdentity],
         in_use: &InUse,
         needed: impl Fn(ServerId) -> bool,
     ) -> (Plan, Vec<Option<ServerId>>) {
@@ -86,9 +71,8 @@ impl Plan {
                 continue;
             }
             room -= 1;
-            let own = ServerSettings::new(&guest.name, pools.find(&mut settings, &guest.pool));
-            let (v4, v6, port) = (guest.v4, guest.v6, guest.port);
-            let server = ServerSettings { v4, v6, port, admin: Admin::Draining, ..own };
+            let pool = pools.find(&mut settings, &guest.pool);
+            let server = ServerSettings { admin: Admin::Draining, ..guest.settings(pool) };
             let slot = vacant.pop().unwrap_or(settings.servers.len());
             match settings.servers.get_mut(slot) {
                 Some(place) => *place = server,
@@ -148,9 +132,9 @@ mod tests {
     use super::*;
     use crate::config;
 
-    fn guest(n: usize) -> Guest {
-        let v4 = Some(Ipv4Addr::new(10, 9, (n >> 8) as u8, n as u8));
-        Guest { pool: ["web", "another"][n % 2].into(), name: format!("guest-{n}"), v4, v6: None, port: None }
+    fn guest(n: usize) -> ServerIdentity {
+        let addresses = vec![IpAddr::from([10, 9, (n >> 8) as u8, n as u8])];
+        ServerIdentity { pool: ["web", "another"][n % 2].into(), name: format!("guest-{n}"), addresses, port: None }
     }
 
     #[test]
@@ -159,7 +143,7 @@ mod tests {
                     server=[{name='a',address='10.0.0.1'},{name='b',address='10.0.0.2'}]\n";
         let settings = config::parse(text, "guests.toml").unwrap_or_else(|error| panic!("{error}"));
         let plan = Plan::new(&settings);
-        let guests: Vec<Guest> = (0..MOST_GUESTS + 10).map(guest).collect();
+        let guests: Vec<ServerIdentity> = (0..MOST_GUESTS + 10).map(guest).collect();
         let (hosting, slots) = plan.hosting(&guests, &InUse::default(), |_| false);
         assert_eq!(slots.iter().flatten().count(), MOST_GUESTS);
         assert!((2..).zip(&slots[..MOST_GUESTS]).all(|(at, slot)| *slot == Some(ServerId(at))));
@@ -179,8 +163,8 @@ mod tests {
         let settings = config::parse(text, "guests.toml").unwrap_or_else(|error| panic!("{error}"));
         let mut plan = Plan::new(&settings);
         for round in 0..5usize {
-            let own = |n: usize| Guest { pool: format!("pool-{round}-{n}"), ..guest(100 * round + n) };
-            let guests: Vec<Guest> = (0..10).map(own).collect();
+            let own = |n: usize| ServerIdentity { pool: format!("pool-{round}-{n}"), ..guest(100 * round + n) };
+            let guests: Vec<ServerIdentity> = (0..10).map(own).collect();
             let (hosting, slots) = plan.hosting(&guests, &InUse::default(), |_| false);
             assert!(slots.iter().all(Option::is_some));
             for (guest, slot) in guests.iter().zip(slots) {
@@ -194,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_guest_has_a_name_that_a_configuration_could_give_it() {
-        let is_one = |pool: &str, name: &str| Guest::new((pool, name), [None; 2], None).is_some();
+        let is_one = |pool: &str, name: &str| super::guest((pool, name), [None; 2], None).is_some();
         assert!(is_one("web", "a") && is_one(&"p".repeat(64), &"n".repeat(128)) && is_one("web", "[2001:db8::7]:80"));
         for (pool, name) in [("", "a"), ("web", ""), ("web", "\u{1b}[2J"), ("w\nb", "a"), ("web", "ä"), ("a b", "a")] {
             assert!(!is_one(pool, name), "{pool:?} {name:?}");

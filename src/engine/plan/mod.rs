@@ -12,7 +12,7 @@ mod owners;
 
 pub(super) use became::Common;
 pub use diff::{KeyDiff, ObjectChange, ObjectDiff, PlanDiff};
-pub(super) use guests::{Guest, MOST_GUESTS, is_name};
+pub(super) use guests::{MOST_GUESTS, guest, is_name};
 pub use identity::InUse;
 pub(super) use identity::Order;
 pub(super) use names::Names;

@@ -16,7 +16,8 @@ use super::record::{
 };
 use super::wire::{Fields, next_record};
 use crate::balance::Prefixes;
-use crate::flow::{NO_POOL, SavedFlow};
+use crate::flow::{NO_POOL, Rest, SavedFlow, SavedSlot};
+use crate::health::SavedVerdict;
 use crate::ids::{FlowId, NatPoolId, ServerId, ServiceId};
 use crate::policy::NO_RULE;
 use crate::time::{Duration, Instant};
@@ -254,28 +255,12 @@ impl Engine {
         };
         let (base, names_only) = (*base, load.names_only);
         match kind {
-            kind::SERVICE => {
-                let named = Named::read(fields, skipped)?;
-                let found = names.service(named.name);
-                if let Some(guests) = guests.as_mut().filter(|_| found.is_none()) {
-                    guests.note_service(named.name);
-                }
-                numbers.services.insert(named.number, found);
-            }
+            kind::SERVICE => load_service(names, numbers, guests, &Named::read(fields, skipped)?),
             kind::NAT_POOL => {
                 let named = Named::read(fields, skipped)?;
                 numbers.nat_pools.insert(named.number, names.nat_pool(named.name));
             }
-            kind::RULE => {
-                let named = Named::read(fields, skipped)?;
-                let found = names.rule(named.name);
-                numbers.rules.insert(named.number, found);
-                let configured = found.and_then(|rule| Some((rule, self.plan.rules().get(rule)?.enabled)));
-                let configured = configured.filter(|_| !names_only);
-                if let Some((rule, _)) = configured.filter(|(_, enabled)| *enabled == named.switch[1]) {
-                    self.standing.switch(rule, named.switch[0]);
-                }
-            }
+            kind::RULE => self.load_rule(names, numbers, &Named::read(fields, skipped)?, names_only),
             kind::GROUP => {
                 let named = Named::read(fields, skipped)?;
                 numbers.groups.insert(named.number, group(names, &named));
@@ -286,22 +271,12 @@ impl Engine {
             }
             kind::VERDICT => {
                 let saved = read_verdict(fields, base, skipped)?;
-                let server = numbers.server(&self.plan, saved.server);
-                let known = server.is_some_and(|server| {
-                    self.monitors.recall(&crate::health::SavedVerdict { server, since: saved.since.min(now), ..saved })
-                });
+                let known = self.load_verdict(numbers, now, saved);
                 loaded.verdicts[usize::from(!known)] += 1;
             }
             kind::SLOT => {
                 let (group, slot) = read_slot(fields, base, skipped)?;
-                let server = numbers.server(&self.plan, slot.server);
-                let group = numbers.groups.get(&group).copied().flatten();
-                let restored = server.zip(group).is_some_and(|(server, (group, prefixes))| {
-                    let (since, given) = (slot.since.min(now), slot.given.min(now));
-                    let slot = crate::flow::SavedSlot { server, since, given, ..slot };
-                    prefixes.of(slot.client) == slot.client
-                        && self.shard.chooser_mut().restore_slot(now, self.standing.servers(), group, &slot)
-                });
+                let restored = self.load_slot(numbers, now, group, slot);
                 loaded.slots[usize::from(!restored)] += 1;
             }
             kind::FLOW | kind::HALF_OPEN => {
@@ -312,22 +287,11 @@ impl Engine {
             }
             kind::GONE => {
                 let gone = slots.remove(&read_gone(fields, skipped)?);
-                match gone {
-                    Some(Ok(id)) => {
-                        self.shard.end_renewed((&self.plan, &self.standing), now, id);
-                        loaded.flows -= 1;
-                    }
-                    Some(Err(why)) => loaded.lost[why as usize] -= 1,
-                    None => {}
-                }
+                self.load_end(loaded, now, gone);
             }
             kind::REST => {
                 let (pool, rest) = read_rest(fields, base, skipped)?;
-                let pool = self.nat_pool_of(numbers, pool, rest.mapping.address);
-                // A port that rested for ever would keep all that are freed after it.
-                let rest = crate::flow::Rest { until: rest.until.min(now + LONGEST_REST), ..rest };
-                let rests = rest.until > now
-                    && pool.is_some_and(|pool| self.shard.restore_rest((&self.plan, &self.standing), now, pool, &rest));
+                let rests = self.load_rest(numbers, now, pool, rest);
                 loaded.resting[usize::from(!rests)] += 1;
             }
             kind::END => load.is_whole = read_end(fields, skipped)? == load.records,
@@ -335,6 +299,17 @@ impl Engine {
             _ => skipped.0 += 1,
         }
         Some(())
+    }
+
+    /// Notes a rule, and switches it as it was, unless the configuration has changed that.
+    fn load_rule(&mut self, names: &Names, numbers: &mut Numbers, named: &Named<'_>, names_only: bool) {
+        let found = names.rule(named.name);
+        numbers.rules.insert(named.number, found);
+        let configured = found.and_then(|rule| Some((rule, self.plan.rules().get(rule)?.enabled)));
+        let configured = configured.filter(|_| !names_only);
+        if let Some((rule, _)) = configured.filter(|(_, enabled)| *enabled == named.switch[1]) {
+            self.standing.switch(rule, named.switch[0]);
+        }
     }
 
     fn load_server(
@@ -357,6 +332,46 @@ impl Engine {
         }
         if let Some(server) = found.filter(|_| !names_only) {
             self.standing.servers_mut().restore(self.plan.roster(), now, server, &record.standing);
+        }
+    }
+
+    /// Returns whether a verdict holds here: its server and monitor are known.
+    fn load_verdict(&mut self, numbers: &Numbers, now: Instant, saved: SavedVerdict) -> bool {
+        let server = numbers.server(&self.plan, saved.server);
+        server
+            .is_some_and(|server| self.monitors.recall(&SavedVerdict { server, since: saved.since.min(now), ..saved }))
+    }
+
+    /// Returns whether a sticky slot could be made again: its server and group are known.
+    fn load_slot(&mut self, numbers: &Numbers, now: Instant, group: u32, slot: SavedSlot) -> bool {
+        let server = numbers.server(&self.plan, slot.server);
+        let group = numbers.groups.get(&group).copied().flatten();
+        server.zip(group).is_some_and(|(server, (group, prefixes))| {
+            let (since, given) = (slot.since.min(now), slot.given.min(now));
+            let slot = SavedSlot { server, since, given, ..slot };
+            prefixes.of(slot.client) == slot.client
+                && self.shard.chooser_mut().restore_slot(now, self.standing.servers(), group, &slot)
+        })
+    }
+
+    /// Returns whether a port goes on resting here.
+    fn load_rest(&mut self, numbers: &Numbers, now: Instant, pool: u32, rest: Rest) -> bool {
+        let pool = self.nat_pool_of(numbers, pool, rest.mapping.address);
+        // A port that rested for ever would keep all that are freed after it.
+        let rest = Rest { until: rest.until.min(now + LONGEST_REST), ..rest };
+        rest.until > now
+            && pool.is_some_and(|pool| self.shard.restore_rest((&self.plan, &self.standing), now, pool, &rest))
+    }
+
+    /// Ends a flow of a copy that has ended there.
+    fn load_end(&mut self, loaded: &mut Loaded, now: Instant, gone: Option<Result<FlowId, Lost>>) {
+        match gone {
+            Some(Ok(id)) => {
+                self.shard.end_renewed((&self.plan, &self.standing), now, id);
+                loaded.flows -= 1;
+            }
+            Some(Err(why)) => loaded.lost[why as usize] -= 1,
+            None => {}
         }
     }
 
@@ -432,6 +447,15 @@ impl Engine {
         let named = numbers.nat_pools.get(&number).copied().flatten().filter(owns);
         named.or_else(|| (0..self.shard.nat_pools().len() as u32).map(NatPoolId).find(owns))
     }
+}
+
+/// Notes a service, and for a peer that it is not here.
+fn load_service(names: &Names, numbers: &mut Numbers, guests: &mut Option<Guests>, named: &Named<'_>) {
+    let found = names.service(named.name);
+    if let Some(guests) = guests.as_mut().filter(|_| found.is_none()) {
+        guests.note_service(named.name);
+    }
+    numbers.services.insert(named.number, found);
 }
 
 /// Returns the group of services that share sticky slots of this name, and by which network of a client.

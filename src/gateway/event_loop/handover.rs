@@ -80,10 +80,10 @@ impl EventLoop {
         match ended.map_err(GatewayError::Takeover)? {
             Ended::Whole(loaded) => log::info!("taken over: {loaded}"),
             Ended::Early(error) => {
-                log::warn!("the state of the gateway that ended is not known in full: {error}");
+                log::warn!("the state of the gateway that ended is incomplete: {error}");
                 let now = self.now();
                 if let Some(Err(error)) = self.marking.as_mut().map(|marking| marking.expect_unknown(now)) {
-                    log::warn!("connections that are not known may break: {error}");
+                    log::warn!("unknown connections may break: {error}");
                 }
             }
         }

@@ -232,7 +232,7 @@ impl Server {
                         if error.kind() == ErrorKind::PermissionDenied { " (use a port from 1024 on)" } else { "" };
                     let text = format!("cannot listen: {error}{hint}");
                     log::warn!(
-                        "http: at {}: {text}; metrics and page are not served, packets are; trying again every {} s",
+                        "http: at {}: {text}; metrics and page are not served, but packets are forwarded; trying again every {} s",
                         place.address,
                         LATER.as_secs()
                     );

@@ -98,13 +98,7 @@ fn read_path(message: &RouteMessage) -> Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::testing::namespace;
-    use std::process::Command;
-
-    fn ip(words: &str) {
-        let output = Command::new("ip").args(words.split(' ')).output().unwrap();
-        assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
-    }
+    use crate::gateway::testing::{ip, namespace};
 
     #[test]
     fn a_path_is_the_interfaces_and_the_mtu_of_its_route() {

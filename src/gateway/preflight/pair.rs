@@ -35,7 +35,7 @@ fn interface(pair: &PairSettings, netlink: &mut Netlink) -> Option<Problem> {
     }
     Some(Problem::new(
         format!(
-            "interface {name} is no tunnel (kind: {kind}): flows would be sent to {} without encryption",
+            "interface {name} is not a tunnel (kind: {kind}): flows would be sent to {} without encryption",
             pair.peer
         ),
         "name a WireGuard, IPsec or MACsec interface in sync.interface; or, if the network between the two gateways is protected \

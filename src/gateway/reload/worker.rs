@@ -142,34 +142,49 @@ impl Worker {
     }
 }
 
-fn prepare(job: Job, file: Option<&Path>) -> Done {
-    let mut outcome = Outcome::default();
-    let is_outside = matches!(job.source, Source::Outside(_));
-    let (mut wanted, warnings, text) = match (job.source, file) {
+/// The settings that a source asks for.
+#[derive(Default)]
+struct Wanted {
+    settings: Settings,
+    warnings: Vec<String>,
+    /// Of the file, if that was read.
+    text: Option<String>,
+}
+
+/// Reads a source; none if there is nothing to follow.
+fn wanted(source: Source, found: &Found, file: Option<&Path>, outcome: &mut Outcome) -> Result<Option<Wanted>, String> {
+    Ok(Some(match (source, file) {
         (Source::Order(order), _) => {
             let resolved = outcome.resolved.insert(Box::new(order.resolve()?));
-            let Some(settings) = resolved.settings() else { return Ok(outcome) };
-            ((**settings).clone(), Vec::new(), None)
+            let Some(settings) = resolved.settings() else { return Ok(None) };
+            Wanted { settings: (**settings).clone(), ..Wanted::default() }
         }
         (Source::Outside(basis), _) => {
             let Some(file) = basis.file() else { return Err("the servers have no configuration file".into()) };
-            let (file, unfit) = file.with_servers(&job.found).map_err(|error| brief(&error))?;
+            let (file, unfit) = file.with_servers(found).map_err(|error| brief(&error))?;
             outcome.unfit = Some(unfit);
             let merged = outcome.merged.insert(Box::new(basis.merge(file)));
-            (merged.settings().clone(), Vec::new(), None)
+            Wanted { settings: merged.settings().clone(), ..Wanted::default() }
         }
         (Source::File(_), None) => return Err("the gateway was started without a configuration file".into()),
         (Source::File(basis), Some(file)) => {
             let (by_itself, text) = parse(file)?;
-            let (parsed, unfit) = by_itself.with_servers(&job.found).map_err(|error| error.render(false))?;
+            let (parsed, unfit) = by_itself.with_servers(found).map_err(|error| error.render(false))?;
             outcome.unfit = Some(unfit);
             let warnings =
                 parsed.warnings.iter().map(|warning| format!("{}:{}: {}", file.display(), warning.line, warning.title));
             let warnings = warnings.collect();
             let merged = outcome.merged.insert(Box::new(basis.merge(changes::File::of(&parsed))));
-            (merged.settings().clone(), warnings, Some(text))
+            Wanted { settings: merged.settings().clone(), warnings, text: Some(text) }
         }
-    };
+    }))
+}
+
+fn prepare(job: Job, file: Option<&Path>) -> Done {
+    let mut outcome = Outcome::default();
+    let is_outside = matches!(job.source, Source::Outside(_));
+    let Some(asked) = wanted(job.source, &job.found, file, &mut outcome)? else { return Ok(outcome) };
+    let Wanted { settings: mut wanted, warnings, text } = asked;
     if wanted.seed == 0 {
         wanted = wanted.with_seed(job.in_force.seed);
     }

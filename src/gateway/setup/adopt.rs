@@ -50,9 +50,9 @@ impl Installed {
             let name = part.name(&self.gateway.device);
             match part.delete(&mut self.netlink, &self.gateway.device, self.index) {
                 Err(e) if ![libc::ESRCH, libc::ENOENT, libc::ENODEV].contains(&e.errno()) => {
-                    log::warn!("{name} stays, although it is not needed any more: {e}");
+                    log::warn!("{name} is no longer needed, but stays: {e}");
                 }
-                _ => log::info!("{name} is not needed any more: removed"),
+                _ => log::info!("{name} is no longer needed: removed"),
             }
         }
     }

@@ -6,6 +6,7 @@ use super::{FALLBACK, MAIN, PROTOCOL, SetupError, open};
 use crate::config::{GatewaySettings, Settings};
 use crate::gateway::netlink::{Link, Netlink, Route};
 use crate::gateway::wanted;
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteProtocol, RouteType};
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
@@ -25,27 +26,9 @@ pub fn clean_leftovers(settings: &Settings, all: bool) -> Result<usize, SetupErr
         return Err(why);
     }
     let own = device.as_ref().map_or(0, |link| link.index);
-    let (mut stale, mut fallbacks, mut in_use) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let Marked { stale, fallbacks, held, in_use } = Marked::find(&mut netlink, gateway.route_table, own)?;
     // What holds the replies of servers until this gateway takes them.
     let holds = settings.flows_outlive() && !all;
-    let mut held = Vec::new();
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        for table in [gateway.route_table, MAIN] {
-            for (route, kind) in netlink.routes(family, table)?.into_iter().filter(|(r, _)| r.protocol == PROTOCOL) {
-                if kind == RouteType::BlackHole && table != MAIN {
-                    held.push((route.to, table));
-                } else if kind == RouteType::BlackHole {
-                    fallbacks.push(route.to);
-                } else if route.device == own {
-                    stale.push(route);
-                } else if table != MAIN {
-                    return Err(table_in_use(&mut netlink, route));
-                } else {
-                    in_use.insert(route.to);
-                }
-            }
-        }
-    }
     if own != 0 {
         log::warn!(
             "device {0} already exists and is persistent, so it stays when the gateway stops; \
@@ -82,6 +65,44 @@ pub fn clean_leftovers(settings: &Settings, all: bool) -> Result<usize, SetupErr
         }
     }
     Ok(cleaned)
+}
+
+/// The routes that carry the mark of a gateway.
+#[derive(Default)]
+struct Marked {
+    /// To the device of this number.
+    stale: Vec<Route>,
+    /// Those that take the packets of service addresses while no gateway runs.
+    fallbacks: Vec<IpNet>,
+    /// Those that hold the replies of servers, with their table.
+    held: Vec<(IpNet, u32)>,
+    /// Where another gateway's routes lead.
+    in_use: BTreeSet<IpNet>,
+}
+
+impl Marked {
+    fn find(netlink: &mut Netlink, table: u32, device: u32) -> Result<Marked, SetupError> {
+        let mut found = Marked::default();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            for table in [table, MAIN] {
+                let routes = netlink.routes(family, table)?.into_iter();
+                for (route, kind) in routes.filter(|(route, _)| route.protocol == PROTOCOL) {
+                    if kind == RouteType::BlackHole && table != MAIN {
+                        found.held.push((route.to, table));
+                    } else if kind == RouteType::BlackHole {
+                        found.fallbacks.push(route.to);
+                    } else if route.device == device {
+                        found.stale.push(route);
+                    } else if table != MAIN {
+                        return Err(table_in_use(netlink, route));
+                    } else {
+                        found.in_use.insert(route.to);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// Returns why an existing device cannot become the gateway's, if so.

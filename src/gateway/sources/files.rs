@@ -77,7 +77,7 @@ impl Files {
     /// Makes it; nothing is watched before it is looked at. `waker` wakes who calls [`Files::take`].
     pub(super) fn new(waker: Arc<Waker>) -> Self {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
-            .inspect_err(|error| log::warn!("files of servers are read twice a minute only: inotify: {error}"));
+            .inspect_err(|error| log::warn!("files of servers are only read twice a minute: inotify: {error}"));
         Files {
             // Always, so that a reload can add the first file.
             inotify: inotify.ok().map(Arc::new),

@@ -100,9 +100,9 @@ impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FileError::Io(error) => write!(f, "the state cannot be read: {error}"),
-            FileError::NoState => f.write_str("this is no state file"),
+            FileError::NoState => f.write_str("this is not a state file"),
             FileError::Damaged => f.write_str("the state file is damaged: its checksum is wrong"),
-            FileError::NoFile => f.write_str("this is no regular file"),
+            FileError::NoFile => f.write_str("this is not a regular file"),
             FileError::NotOwn(why) => f.write_str(why),
         }
     }
@@ -425,14 +425,14 @@ mod tests {
             error.to_string()
         };
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        assert_eq!(refused(&path), "this is no regular file");
+        assert_eq!(refused(&path), "this is not a regular file");
         fs::remove_file(&path).unwrap();
         let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert_eq!(refused(&path), "this is no regular file");
+        assert_eq!(refused(&path), "this is not a regular file");
         drop(socket);
         fs::remove_file(&path).unwrap();
-        assert_eq!(refused(dir.path()), "this is no regular file");
-        assert_eq!(refused(Path::new("/dev/zero")), "this is no regular file");
+        assert_eq!(refused(dir.path()), "this is not a regular file");
+        assert_eq!(refused(Path::new("/dev/zero")), "this is not a regular file");
         write(&path, &[b"one"]);
         fs::set_permissions(&path, Permissions::from_mode(0o620)).unwrap();
         assert_eq!(refused(&path), "others may write the state file: its mode is 620 and not 600");

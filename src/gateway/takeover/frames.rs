@@ -134,7 +134,7 @@ fn parse_head([a, b, c, d, kind]: [u8; 5]) -> io::Result<(Kind, usize)> {
     let known = Kind::ALL.into_iter().find(|known| *known as u8 == kind);
     match known.filter(|_| len <= LONGEST) {
         Some(kind) => Ok((kind, len)),
-        None => Err(io::Error::new(ErrorKind::InvalidData, "this is no frame of a takeover")),
+        None => Err(io::Error::new(ErrorKind::InvalidData, "this is not a takeover frame")),
     }
 }
 

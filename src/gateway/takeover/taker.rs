@@ -80,7 +80,7 @@ impl Taker {
         let path = super::socket(&gateway.control_socket);
         let mut stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => format!(
-                "no gateway to take over from: nobody answers at {}; start this one without --takeover",
+                "no gateway to take over from: nothing answers at {}; start this one without --takeover",
                 path.display()
             ),
             _ => format!("cannot connect to {}: {error}", path.display()),
@@ -351,7 +351,7 @@ impl Taker {
             return Err("the running gateway has ended the connection, and carries on: its log says why".into());
         }
         self.has_ended = true;
-        log::warn!("the gateway that hands over has ended: going on with what it has passed on");
+        log::warn!("the gateway that hands over has ended: carrying on with what it has passed on");
         Ok(None)
     }
 

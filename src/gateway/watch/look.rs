@@ -21,46 +21,9 @@ impl Keeper {
                 let is_set_up = !self.is_closed && installed.is_device_set_up();
                 self.note(installed, now, |part| *part == Part::Device, |_| is_set_up);
             }
-            Look::Addresses => {
-                let index = installed.index();
-                if installed.parts().iter().any(|part| matches!(part, Part::Address(_))) {
-                    let found = self.netlink.addresses()?;
-                    let has = |net| found.iter().any(|is| is.device == index && is.address == net);
-                    self.note(
-                        installed,
-                        now,
-                        |part| matches!(part, Part::Address(_)),
-                        |part| match part {
-                            Part::Address(net) => has(*net),
-                            _ => true,
-                        },
-                    );
-                }
-            }
-            Look::Rules(family) => {
-                let family = FAMILIES[family];
-                let found = matching::ours(self.netlink.rules(family)?);
-                let is_here = |part: &Part| matches!(part, Part::Rule(rule) if rule.header.family == family);
-                let has =
-                    |part: &Part| matches!(part, Part::Rule(rule) if found.iter().any(|f| matching::same(rule, f)));
-                self.note(installed, now, is_here, has);
-            }
-            Look::Table(family) => {
-                let (family, table, index) = (FAMILIES[family], installed.table(), installed.index());
-                let found = self.netlink.routes(family, table)?;
-                let is_v4 = family == AddressFamily::Inet;
-                let is_here = |part: &Part| match part {
-                    Part::Route(route) => route.table == table && route.to.addr().is_ipv4() == is_v4,
-                    Part::Hold(to, _) => to.addr().is_ipv4() == is_v4,
-                    _ => false,
-                };
-                let has = |part: &Part| match part {
-                    Part::Route(route) => found.iter().any(|(f, _)| f.to == route.to && f.device == index),
-                    Part::Hold(to, _) => found.iter().any(|(f, kind)| f.to == *to && *kind == RouteType::BlackHole),
-                    _ => false,
-                };
-                self.note(installed, now, is_here, has);
-            }
+            Look::Addresses => self.look_at_addresses(installed, now)?,
+            Look::Rules(family) => self.look_at_rules(installed, FAMILIES[family], now)?,
+            Look::Table(family) => self.look_at_table(installed, FAMILIES[family], now)?,
             Look::Route(place) => {
                 let Some(Part::Route(route)) = installed.parts().get(place) else { return Ok(()) };
                 match self.netlink.taken(route.to.addr())? {
@@ -80,6 +43,58 @@ impl Keeper {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn look_at_addresses(&mut self, installed: &Installed, now: Instant) -> Result<(), NetlinkError> {
+        let is_address = |part: &Part| matches!(part, Part::Address(_));
+        if !installed.parts().iter().any(is_address) {
+            return Ok(());
+        }
+        let index = installed.index();
+        let found = self.netlink.addresses()?;
+        let has = |part: &Part| match part {
+            Part::Address(net) => found.iter().any(|is| is.device == index && is.address == *net),
+            _ => true,
+        };
+        self.note(installed, now, is_address, has);
+        Ok(())
+    }
+
+    fn look_at_rules(
+        &mut self,
+        installed: &Installed,
+        family: AddressFamily,
+        now: Instant,
+    ) -> Result<(), NetlinkError> {
+        let found = matching::ours(self.netlink.rules(family)?);
+        let is_here = |part: &Part| matches!(part, Part::Rule(rule) if rule.header.family == family);
+        let has = |part: &Part| matches!(part, Part::Rule(rule) if found.iter().any(|f| matching::same(rule, f)));
+        self.note(installed, now, is_here, has);
+        Ok(())
+    }
+
+    /// Looks at the gateway's own routing table.
+    fn look_at_table(
+        &mut self,
+        installed: &Installed,
+        family: AddressFamily,
+        now: Instant,
+    ) -> Result<(), NetlinkError> {
+        let (table, index) = (installed.table(), installed.index());
+        let found = self.netlink.routes(family, table)?;
+        let is_v4 = family == AddressFamily::Inet;
+        let is_here = |part: &Part| match part {
+            Part::Route(route) => route.table == table && route.to.addr().is_ipv4() == is_v4,
+            Part::Hold(to, _) => to.addr().is_ipv4() == is_v4,
+            _ => false,
+        };
+        let has = |part: &Part| match part {
+            Part::Route(route) => found.iter().any(|(f, _)| f.to == route.to && f.device == index),
+            Part::Hold(to, _) => found.iter().any(|(f, kind)| f.to == *to && *kind == RouteType::BlackHole),
+            _ => false,
+        };
+        self.note(installed, now, is_here, has);
         Ok(())
     }
 

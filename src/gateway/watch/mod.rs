@@ -95,7 +95,8 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Subscribes to changes; to be called before anything is installed.
     pub(super) fn new() -> Result<Keeper, NetlinkError> {
-        let news = News::open().inspect_err(|e| log::warn!("{e}; it is looked at every {} s only", ROUND.as_secs()));
+        let news =
+            News::open().inspect_err(|e| log::warn!("{e}; the system is only checked every {} s", ROUND.as_secs()));
         Ok(Keeper {
             netlink: Netlink::open().map_err(|e| NetlinkError::new("opening a netlink socket", e))?,
             news: news.ok(),
@@ -164,7 +165,7 @@ impl Keeper {
             }
             Err(e) => {
                 log::warn!(
-                    "no longer notified of changes of the system, which is looked at every {} s: {e}",
+                    "no longer notified of changes to the system, which is now only checked every {} s: {e}",
                     ROUND.as_secs()
                 );
                 false
@@ -240,7 +241,7 @@ impl Keeper {
             for _ in 0..PORTION {
                 let Some(look) = self.looks.pop_first() else { break };
                 if let Err(e) = self.look(installed, look, now) {
-                    log::warn!("cannot see whether all that the gateway installed is still there: {e}");
+                    log::warn!("cannot check whether everything that the gateway installed is still there: {e}");
                 }
             }
             // The first portion after a quiet time is not delayed.

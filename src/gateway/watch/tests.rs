@@ -3,13 +3,7 @@
 use super::*;
 use crate::control::Trouble;
 use crate::gateway::setup::Interfaces;
-use crate::gateway::testing::{namespace, tun, two_families};
-use std::process::Command;
-
-fn ip(words: &str) {
-    let output = Command::new("ip").args(words.split(' ')).output().unwrap();
-    assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
-}
+use crate::gateway::testing::{ip, namespace, tun, two_families};
 
 /// Lets the keeper do all that is due within this time from `now` on; returns the time after it.
 fn run(keeper: &mut Keeper, installed: &mut Installed, from: u64, millis: u64) -> u64 {

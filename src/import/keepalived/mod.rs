@@ -84,7 +84,7 @@ fn globals(item: &Item, found: &mut Found, notes: &mut Notes) {
                 notes.add(
                     own.place(),
                     format!("{word} has no counterpart"),
-                    "`eqctl events --follow --json` tells a program",
+                    "`eqctl events --follow --json` reports events to a program",
                 );
             }
             word => notes.add(own.place(), format!("{word} has no counterpart"), "nothing to do for virtual servers"),

@@ -52,22 +52,8 @@ pub(super) fn read(text: &str, notes: &mut Notes) -> Vec<Item> {
     let mut names: Vec<(&'static str, Place)> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let words = words(line, number);
-        if let Some(word) = words.first() {
-            let todo = match word.text.as_str() {
-                "include" => Some("import that file, too, or write its text here"),
-                text if text.starts_with('@') => Some("remove the condition, and the line where it does not hold"),
-                text if text.starts_with('~') || text.starts_with('$') => {
-                    Some("write the text that it stands for, as `keepalived --dump-conf` shows it")
-                }
-                _ => None,
-            };
-            if let Some(todo) = todo {
-                notes.add(word.place, format!("{} is not followed", word.text), todo);
-                continue;
-            }
-            if let Some(word) = words.iter().find(|word| word.text.starts_with('$')) {
-                notes.add(word.place, format!("{} is not replaced", word.text), "write the text that it stands for");
-            }
+        if !is_followed(&words, notes) {
+            continue;
         }
         let mut item: Vec<Word> = Vec::new();
         for word in words {
@@ -111,6 +97,27 @@ pub(super) fn read(text: &str, notes: &mut Notes) -> Vec<Item> {
         }
     }
     open.swap_remove(0)
+}
+
+/// Returns whether a line is read; notes what it has that is not.
+fn is_followed(words: &[Word], notes: &mut Notes) -> bool {
+    let Some(word) = words.first() else { return true };
+    let todo = match word.text.as_str() {
+        "include" => Some("import that file, too, or write its text here"),
+        text if text.starts_with('@') => Some("remove the condition, and the line where it does not hold"),
+        text if text.starts_with('~') || text.starts_with('$') => {
+            Some("write the text that it stands for, as `keepalived --dump-conf` shows it")
+        }
+        _ => None,
+    };
+    if let Some(todo) = todo {
+        notes.add(word.place, format!("{} is not followed", word.text), todo);
+        return false;
+    }
+    if let Some(word) = words.iter().find(|word| word.text.starts_with('$')) {
+        notes.add(word.place, format!("{} is not replaced", word.text), "write the text that it stands for");
+    }
+    true
 }
 
 fn close(item: &mut Vec<Word>, open: &mut [Vec<Item>]) {

@@ -22,30 +22,55 @@ pub(super) struct Inherited {
     keeps_on_failure: bool,
 }
 
-/// Reads a virtual server.
-pub(super) fn read(item: &Item, groups: (&[&Item], &mut Vec<String>), found: &mut Found, notes: &mut Notes) {
-    let Some((name, listens)) = listens(item, groups, notes) else { return };
-    let (mut protocol, mut scheduler, mut scheduler_place) = (None, "wlc".to_owned(), item.place());
-    let (mut persistence, mut granularity, mut one_packet) = (None, None, false);
-    let (mut flags, mut sorry, mut quorum) = (Vec::new(), None, None);
-    let mut inherited = Inherited { weight: 1, ..Inherited::default() };
-    for own in &item.items {
+/// The keys of a virtual server, as far as they are read.
+struct Keys<'a> {
+    protocol: Option<Protocol>,
+    scheduler: String,
+    scheduler_place: Place,
+    /// Seconds.
+    persistence: Option<u32>,
+    granularity: Option<u8>,
+    one_packet: bool,
+    flags: Vec<String>,
+    sorry: Option<&'a Item>,
+    quorum: Option<(&'a Item, u64)>,
+    inherited: Inherited,
+}
+
+impl<'a> Keys<'a> {
+    fn new(item: &Item) -> Self {
+        Keys {
+            protocol: None,
+            scheduler: "wlc".to_owned(),
+            scheduler_place: item.place(),
+            persistence: None,
+            granularity: None,
+            one_packet: false,
+            flags: Vec::new(),
+            sorry: None,
+            quorum: None,
+            inherited: Inherited { weight: 1, ..Inherited::default() },
+        }
+    }
+
+    /// Reads one key.
+    fn take(&mut self, own: &'a Item, notes: &mut Notes) {
         match own.word() {
-            "protocol" => protocol = protocol_of(own, notes),
+            "protocol" => self.protocol = protocol_of(own, notes),
             "lb_algo" | "lvs_sched" => {
-                scheduler_place = scheduler_of(own, &mut scheduler, notes).unwrap_or(scheduler_place)
+                self.scheduler_place = scheduler_of(own, &mut self.scheduler, notes).unwrap_or(self.scheduler_place)
             }
-            "lb_kind" | "lvs_method" => inherited.method = method_of(own, notes).or(inherited.method),
+            "lb_kind" | "lvs_method" => self.inherited.method = method_of(own, notes).or(self.inherited.method),
             "persistence_timeout" => {
-                persistence =
+                self.persistence =
                     Some(own.argument(1).map_or(Some(PERSISTENCE), |text| text.parse().ok()).unwrap_or(PERSISTENCE));
             }
             "persistence_granularity" => {
-                granularity = own.argument(1).and_then(mask_bits);
-                if granularity.is_none() {
+                self.granularity = own.argument(1).and_then(mask_bits);
+                if self.granularity.is_none() {
                     notes.add(
                         own.place(),
-                        "persistence_granularity is no netmask",
+                        "persistence_granularity is not a netmask",
                         "left out: clients count by address",
                     );
                 }
@@ -57,27 +82,36 @@ pub(super) fn read(item: &Item, groups: (&[&Item], &mut Vec<String>), found: &mu
                     "left out: clients are remembered by their address",
                 );
             }
-            "ops" => one_packet = true,
-            "sh-port" | "sh-fallback" | "mh-port" | "mh-fallback" => flags.push(own.word().to_owned()),
+            "ops" => self.one_packet = true,
+            "sh-port" | "sh-fallback" | "mh-port" | "mh-fallback" => self.flags.push(own.word().to_owned()),
             "flag-1" | "flag-2" => {
-                let flag = match (scheduler.as_str(), own.word()) {
+                let flag = match (self.scheduler.as_str(), own.word()) {
                     ("mh", "flag-1") => "mh-fallback",
                     ("mh", _) => "mh-port",
                     (_, "flag-1") => "sh-fallback",
                     (_, _) => "sh-port",
                 };
-                flags.push(flag.to_owned());
+                self.flags.push(flag.to_owned());
             }
-            "weight" => inherited.weight = number(own, notes).and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
-            "inhibit_on_failure" => inherited.keeps_on_failure = true,
-            "quorum" => quorum = Some((own, number(own, notes).unwrap_or(1))),
+            "weight" => self.inherited.weight = number(own, notes).and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+            "inhibit_on_failure" => self.inherited.keeps_on_failure = true,
+            "quorum" => self.quorum = Some((own, number(own, notes).unwrap_or(1))),
             "hysteresis" | "ip_family" | "snmp_name" | "real_server" => {}
-            "sorry_server" => sorry = Some(own),
+            "sorry_server" => self.sorry = Some(own),
             "sorry_server_lvs_method" | "sorry_server_inhibit" => {}
-            _ if inherited.usual.takes(own, notes) => {}
+            _ if self.inherited.usual.takes(own, notes) => {}
             _ => unknown(own, notes),
         }
     }
+}
+
+/// Reads a virtual server.
+pub(super) fn read(item: &Item, groups: (&[&Item], &mut Vec<String>), found: &mut Found, notes: &mut Notes) {
+    let Some((name, listens)) = listens(item, groups, notes) else { return };
+    let mut keys = Keys::new(item);
+    item.items.iter().for_each(|own| keys.take(own, notes));
+    let Keys { protocol, scheduler, scheduler_place, mut persistence, granularity, .. } = keys;
+    let Keys { one_packet, flags, sorry, quorum, inherited, .. } = keys;
     let first = listens.first().copied();
     let protocol = protocol.unwrap_or_else(|| {
         let what = "keepalived takes a virtual server without `protocol` for UDP";
@@ -94,16 +128,7 @@ pub(super) fn read(item: &Item, groups: (&[&Item], &mut Vec<String>), found: &mu
         servers.extend(real(own, port, &inherited, notes));
     }
     let sorry = sorry.and_then(|own| sorry_of(own, item, port, &inherited, notes));
-    if let Some((own, least)) = quorum.filter(|(_, least)| *least > 1) {
-        let what =
-            format!("a quorum of {least} has no counterpart: the sorry server takes over when no server is left");
-        let todo = if sorry.is_some() {
-            "watch pools by `eqctl pool --json`"
-        } else {
-            "nothing to do unless programs are started"
-        };
-        notes.add(own.place(), what, todo);
-    }
+    note_quorum(quorum, sorry.is_some(), notes);
     found.virtuals.push(Virtual {
         place: item.place(),
         name,
@@ -117,6 +142,14 @@ pub(super) fn read(item: &Item, groups: (&[&Item], &mut Vec<String>), found: &mu
         servers,
         sorry,
     });
+}
+
+fn note_quorum(quorum: Option<(&Item, u64)>, has_sorry: bool, notes: &mut Notes) {
+    let Some((own, least)) = quorum.filter(|(_, least)| *least > 1) else { return };
+    let what = format!("a quorum of {least} has no counterpart: the sorry server takes over when no server is left");
+    let todo =
+        if has_sorry { "watch pools by `eqctl pool --json`" } else { "nothing to do unless programs are started" };
+    notes.add(own.place(), what, todo);
 }
 
 fn protocol_of(own: &Item, notes: &mut Notes) -> Option<Protocol> {
@@ -163,7 +196,7 @@ fn port(word: Option<&str>, place: Place, notes: &mut Notes) -> Option<Option<u1
         None => Some(None),
         Some(Ok(port)) => Some(Some(port).filter(|port| *port > 0)),
         Some(Err(_)) => {
-            notes.add(place, format!("{:?} is no port", word.unwrap_or_default()), "write it as a number");
+            notes.add(place, format!("{:?} is not a port", word.unwrap_or_default()), "write it as a number");
             None
         }
     }
@@ -201,7 +234,7 @@ fn listens(
         Some(address) => match address.parse::<IpAddr>() {
             Ok(address) => Some((None, vec![Listen { address, port: port(item.argument(2), place, notes)? }])),
             Err(_) => {
-                notes.add(place, format!("{address:?} is no address: left out"), "write the address as a number");
+                notes.add(place, format!("{address:?} is not an address: left out"), "write the address as a number");
                 None
             }
         },
@@ -231,7 +264,11 @@ fn range(own: &Item, notes: &mut Notes) -> Vec<Listen> {
         (Err(_), _) => Vec::new(),
     };
     if all.is_empty() || all.len() > MOST_ADDRESSES as usize {
-        notes.add(own.place(), format!("{:?} is no address or range of up to 256: left out", own.word()), "correct it");
+        notes.add(
+            own.place(),
+            format!("{:?} is not an address or range of up to 256: left out", own.word()),
+            "correct it",
+        );
         return Vec::new();
     }
     let Some(port) = port(own.argument(1), own.place(), notes) else { return Vec::new() };
@@ -242,7 +279,11 @@ fn address(own: &Item, notes: &mut Notes) -> Option<IpAddr> {
     let word = own.words.get(1)?;
     let found = word.text.parse().ok();
     if found.is_none() {
-        notes.add(word.place, format!("{:?} is no address: the server is left out", word.text), "write it as a number");
+        notes.add(
+            word.place,
+            format!("{:?} is not an address: the server is left out", word.text),
+            "write it as a number",
+        );
     }
     found
 }

@@ -1,5 +1,9 @@
 //! Whole packets and fragments, compared with etherparse.
 
+mod checksums;
+mod fragments;
+
+pub(super) use super::super::testing::resum;
 use super::super::{InnerChecksum, checksum, parse, word};
 use super::*;
 use etherparse::{Ipv6FlowLabel, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
@@ -45,14 +49,6 @@ pub(super) fn build(kind: Kind, addresses: &Addresses, payload: &[u8]) -> Vec<u8
 pub(super) fn across(kind: Kind, addresses: Addresses) -> Across {
     let (src_port, dst_port) = if matches!(kind, Kind::Tcp | Kind::Udp) { PORTS } else { (ECHO_ID, ECHO_ID) };
     Across { addresses, src_port, dst_port }
-}
-
-/// Recomputes the header checksum of an IPv4 packet.
-pub(super) fn resum(packet: &mut [u8]) {
-    packet[10..12].fill(0);
-    let header = usize::from(packet[0] & 15) * 4;
-    let sum = !checksum::fold(checksum::add(0, &packet[..header]));
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Returns whether the transport checksum is the one that etherparse computes.
@@ -182,109 +178,6 @@ proptest! {
     }
 }
 
-/// A datagram that carries an IPv4 TCP segment whose checksum is partial, the inner packet, and where the rest is due.
-fn carried(addresses: &Addresses) -> (Vec<u8>, usize, InnerChecksum) {
-    let mut inner = build(Kind::Tcp, &FOUR, b"carried");
-    let parsed = parse(&inner).unwrap();
-    let sum = checksum::fold(checksum::pseudo(&parsed.addresses, parsed.protocol, parsed.len - parsed.offset));
-    inner[parsed.offset + 16..][..2].copy_from_slice(&sum.to_be_bytes());
-    let packet = build(Kind::Udp, addresses, &inner);
-    let at = packet.len() - inner.len();
-    (packet, at, InnerChecksum { start: (at + parsed.offset) as u16, field: 16 })
-}
-
-/// The outer checksum as a kernel makes it: right once the inner one is complete.
-fn with_right_sum(packet: &[u8], inner: InnerChecksum) -> Vec<u8> {
-    let mut whole = packet.to_vec();
-    build::complete_inner_sum(&mut whole, inner);
-    let at = parse(packet).unwrap().offset;
-    whole[at + 6..at + 8].fill(0);
-    transport::complete_udp(&mut whole[at..], &parse(packet).unwrap().addresses).unwrap();
-    let mut packet = packet.to_vec();
-    packet[at + 6..at + 8].copy_from_slice(&whole[at + 6..at + 8]);
-    packet
-}
-
-#[test]
-fn an_inner_checksum_moves_with_its_packet_and_the_outer_one_is_patched_as_complete() {
-    for (near, far) in [(FOUR, SIX), (SIX, FOUR)] {
-        let (packet, at, inner) = carried(&near);
-        let packet = with_right_sum(&packet, inner);
-        let meta = Meta { inner_checksum: Some(inner), ..Meta::default() };
-        let mut out = Vec::new();
-        let parsed = parse(&packet).unwrap();
-        let got = translate(&mut out, &packet, &parsed, &across(Kind::Udp, far), 1, meta).unwrap();
-        let moved = got.inner_checksum.expect("it is still to be completed");
-        assert_eq!(usize::from(moved.start) + packet.len(), usize::from(inner.start) + out.len());
-        assert_eq!(out[out.len() - (packet.len() - at)..], packet[at..], "what is carried stays as it is");
-        build::complete_inner_sum(&mut out, moved);
-        assert!(sum_is_right(&out));
-        assert!(sum_is_right(&out[out.len() - (packet.len() - at)..]));
-    }
-}
-
-#[test]
-fn a_datagram_without_checksum_gets_one_that_is_right_for_what_it_carries() {
-    let (mut packet, at, inner) = carried(&FOUR);
-    let parsed = parse(&packet).unwrap();
-    packet[parsed.offset + 6..][..2].fill(0);
-    let meta = Meta { inner_checksum: Some(inner), ..Meta::default() };
-    let mut out = Vec::new();
-    let got = translate(&mut out, &packet, &parsed, &across(Kind::Udp, SIX), 1, meta);
-    assert_eq!(got, Ok(Meta::default()));
-    assert!(sum_is_right(&out));
-    assert!(sum_is_right(&out[out.len() - (packet.len() - at)..]));
-}
-
-#[test]
-fn a_partial_echo_is_completed() {
-    for (near, far) in [(FOUR, SIX), (SIX, FOUR)] {
-        let mut packet = build(Kind::Request, &near, b"abc");
-        let parsed = parse(&packet).unwrap();
-        packet[parsed.offset + 2] ^= 0x55;
-        let meta = Meta { partial_checksum: true, ..Meta::default() };
-        let mut out = Vec::new();
-        let got = translate(&mut out, &packet, &parsed, &across(Kind::Request, far), 1, meta);
-        assert_eq!(got, Ok(Meta::default()));
-        assert!(sum_is_right(&out));
-    }
-}
-
-#[test]
-fn the_checksum_of_an_all_zero_echo_reply_is_all_ones() {
-    let mut packet = build(Kind::Reply, &SIX, &[0; 8]);
-    packet[46..48].fill(0);
-    packet[42..44].fill(0);
-    let sum = !checksum::fold(checksum::add(checksum::pseudo(&SIX, 58, 16), &packet[40..]));
-    packet[42..44].copy_from_slice(&sum.to_be_bytes());
-    let made = cross(&packet, &Across { addresses: FOUR, src_port: 0, dst_port: 0 }).unwrap();
-    assert_eq!(made[20..], [0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-}
-
-#[test]
-fn a_missing_udp_checksum_is_computed_towards_ipv6_and_refused_from_it() {
-    let mut packet = build(Kind::Udp, &FOUR, b"odd");
-    packet[26..28].fill(0);
-    let made = cross(&packet, &across(Kind::Udp, SIX)).unwrap();
-    assert!(sum_is_right(&made) && word(&made, 46) != 0);
-    // Among all source ports, one makes the checksum come out as zero, which is sent as all ones.
-    let zero = (0..=u16::MAX).filter(|port| {
-        let to = Across { src_port: *port, ..across(Kind::Udp, SIX) };
-        word(&cross(&packet, &to).unwrap(), 46) == 0xffff
-    });
-    assert_eq!(zero.count(), 1);
-    // Bytes after the datagram are not part of it.
-    packet.extend([0xaa; 5]);
-    packet[3] += 5;
-    resum(&mut packet);
-    let padded = cross(&packet, &across(Kind::Udp, SIX)).unwrap();
-    assert_eq!((word(&padded, 46), padded.len()), (word(&made, 46), made.len() + 5));
-
-    let mut packet = build(Kind::Udp, &SIX, b"odd");
-    packet[46..48].fill(0);
-    assert_eq!(cross(&packet, &across(Kind::Udp, FOUR)), Err(Untranslatable::UdpNoSum));
-}
-
 #[test]
 fn ipv4_packets_over_1260_bytes_forbid_fragmentation_and_others_have_an_identification() {
     for (payload, want) in [(1232, (0x5678, 0)), (1233, (0, 0x4000))] {
@@ -383,120 +276,6 @@ fn what_has_no_counterpart_is_refused_by_name() {
     let mut odd = build(Kind::Request, &SIX, b"data");
     (odd[6], odd[40]) = (1, 8);
     assert_eq!(cross(&odd, &across(Kind::Request, FOUR)), Err(Untranslatable::Protocol));
-}
-
-/// Splits a whole packet without options or extensions into fragments of at most `size` bytes of data, in the
-/// packet's own family.
-fn cut(packet: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
-    let parsed = parse(packet).unwrap();
-    let data = &packet[parsed.offset..];
-    let piece = |at: usize| {
-        let part = &data[at..data.len().min(at + size)];
-        let more = at + part.len() < data.len();
-        let piece = header::Piece { id, offset: at as u16, more };
-        let (class, hops) = if packet[0] >> 4 == 4 { (packet[1], packet[8]) } else { (0, packet[7]) };
-        let protocol = parsed.protocol;
-        let make = Make {
-            addresses: &parsed.addresses,
-            class,
-            hops,
-            protocol,
-            data: part.len(),
-            piece: Some(piece),
-            id: None,
-        };
-        [header::make(&make).unwrap().bytes(), part].concat()
-    };
-    (0..data.len()).step_by(size).map(piece).collect()
-}
-
-/// Reassembles fragments: what follows the first one's header, without its Fragment header.
-fn join(pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<u32>) {
-    let mut data = Vec::new();
-    let mut ids = Vec::new();
-    for piece in pieces {
-        let head = header::read(piece).unwrap();
-        let which = head.piece.unwrap();
-        assert_eq!(usize::from(which.offset), data.len());
-        assert_eq!(head.len, piece.len());
-        data.extend(&piece[head.offset..]);
-        ids.push(which.id);
-        assert_eq!(which.more, !std::ptr::eq(piece, pieces.last().unwrap()));
-    }
-    let head = header::read(&pieces[0]).unwrap();
-    let make = Make {
-        addresses: &head.addresses,
-        class: head.class,
-        hops: head.hops,
-        protocol: head.protocol,
-        data: data.len(),
-        piece: None,
-        id: Some(0),
-    };
-    ([header::make(&make).unwrap().bytes(), &data].concat(), ids)
-}
-
-fn cross_piece(packet: &[u8], to: &Across) -> Result<Vec<u8>, Untranslatable> {
-    let mut out = b"kept".to_vec();
-    let result = translate_fragment(&mut out, packet, &parse(packet).unwrap(), to);
-    assert!(result.is_ok() || out.len() == 4);
-    result.map(|_| out.split_off(4))
-}
-
-#[test]
-fn fragments_together_are_the_whole_packet_in_the_other_family() {
-    for kind in [Kind::Tcp, Kind::Udp] {
-        for (near, far, id, id_there) in [(FOUR, SIX, 0xbeef, 0xbeef), (SIX, FOUR, 0xdead_beef, 0xbeef)] {
-            for size in [24, 200, 1000] {
-                let payload: Vec<u8> = (0..3001u32).map(|i| (i * 7) as u8).collect();
-                let whole = build(kind, &near, &payload);
-                let to = Across { addresses: far, src_port: 1, dst_port: 2 };
-                let pieces: Vec<Vec<u8>> = cut(&whole, size, id)
-                    .iter()
-                    .map(|piece| {
-                        let made = cross_piece(piece, &to).unwrap();
-                        assert_eq!(made.len(), translated_len(piece, &parse(piece).unwrap()));
-                        made
-                    })
-                    .collect();
-                let (joined, ids) = join(&pieces);
-                assert!(sum_is_right(&joined));
-                assert!(ids.iter().all(|id| *id == id_there));
-                let want = cross(&whole, &to).unwrap();
-                assert_eq!(joined[parse(&joined).unwrap().offset..], want[parse(&want).unwrap().offset..]);
-                // IPv4 fragments can be fragmented again.
-                assert!(matches!(far, Addresses::V6 { .. }) || pieces.iter().all(|piece| piece[6] & 0x40 == 0));
-            }
-        }
-    }
-}
-
-#[test]
-fn fragments_that_cannot_be_handled_are_refused_by_name() {
-    let to = |addresses| Across { addresses, src_port: 1, dst_port: 2 };
-    for (near, far) in [(FOUR, SIX), (SIX, FOUR)] {
-        for piece in cut(&build(Kind::Request, &near, &[0; 400]), 200, 1) {
-            assert_eq!(cross_piece(&piece, &to(far)), Err(Untranslatable::Fragment), "ICMP");
-        }
-        let pieces = cut(&build(Kind::Tcp, &near, &[0; 400]), 16, 1);
-        assert_eq!(cross_piece(&pieces[0], &to(far)), Err(Untranslatable::Fragment), "half a TCP header");
-        let whole = build(Kind::Tcp, &near, &[0; 400]);
-        assert_eq!(cross_piece(&whole, &to(far)), Err(Untranslatable::Malformed), "whole");
-        let sound = cut(&build(Kind::Udp, &near, &[0; 400]), 200, 1);
-        assert!(cross_piece(&sound[1], &to(far)).is_ok());
-        assert_eq!(cross_piece(&sound[1], &to(near)), Err(Untranslatable::Malformed), "its own family");
-        assert!(parse(&pieces[1]).is_err(), "it could overwrite the TCP header");
-        let mut no_sum = build(Kind::Udp, &near, &[0; 400]);
-        let at = parse(&no_sum).unwrap().offset + 6;
-        no_sum[at..at + 2].fill(0);
-        let pieces = cut(&no_sum, 200, 1);
-        assert_eq!(cross_piece(&pieces[0], &to(far)), Err(Untranslatable::UdpNoSum));
-        let ragged = cut(&build(Kind::Udp, &near, &[0; 400]), 204, 1);
-        assert!(parse(&ragged[0]).is_err(), "not of whole units");
-    }
-    let mut far_off = cut(&build(Kind::Udp, &SIX, &[0; 400]), 200, 1).remove(1);
-    far_off[42..44].copy_from_slice(&0xfff9u16.to_be_bytes());
-    assert!(parse(&far_off).is_err(), "beyond the length field");
 }
 
 #[test]

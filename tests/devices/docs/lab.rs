@@ -10,7 +10,7 @@
 use super::machine::{Machine, WIDTH};
 use super::root;
 use super::servers::Server;
-use crate::world::{Running, eventually, program, run};
+use crate::world::{Running, eventually, ip, program, run};
 use equipoise::gateway::netns::Namespace;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -33,11 +33,6 @@ pub struct Lab {
     /// Where commands without a host run: beside the fixtures of the source tree.
     here: tempfile::TempDir,
     name: String,
-}
-
-fn ip(at: &Namespace, words: &str) {
-    let output = run(at.command(program("ip").to_str().unwrap()).args(words.split(' ')));
-    assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Makes a host with a bridge `eth0`, so that it can be connected to two gateways, with addresses of a network.

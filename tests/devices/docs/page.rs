@@ -30,7 +30,7 @@ impl Played {
         let got: Vec<&str> = output.lines().collect();
         self.commands += 1;
         self.lines(lines);
-        if same(shown, &got) {
+        if same(&command, shown, &got) {
             return self.lines(shown);
         }
         let [page, printed] = [shown, &got].map(|lines| lines.join("\n"));

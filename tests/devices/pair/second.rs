@@ -2,7 +2,7 @@
 
 use super::sync;
 use crate::state::TALK;
-use crate::world::{Running, SERVICE, World, eventually, program, run};
+use crate::world::{Running, SERVICE, World, eventually, ip, run};
 use equipoise::control::{SyncRow, Totals};
 use equipoise::gateway::netns::Namespace;
 use std::fs::File;
@@ -12,11 +12,6 @@ use std::process::{Command, Output, Stdio};
 pub struct Second {
     pub gateway: Namespace,
     pub dir: tempfile::TempDir,
-}
-
-fn ip(at: &Namespace, words: &str) {
-    let output = run(at.command(program("ip").to_str().unwrap()).args(words.split(' ')));
-    assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// What keepalived would read of a gateway with files in this folder.

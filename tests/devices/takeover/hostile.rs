@@ -101,7 +101,7 @@ fn a_file_that_is_no_state_is_not_replaced_by_whoever_takes_over() {
     let gateway = take_over(&world, gateway, &text);
     assert!(gateway.terminate().success());
     let log = world.log();
-    assert!(log.contains("this is no state file; the gateway leaves the file alone"), "{log}");
+    assert!(log.contains("this is not a state file; the gateway leaves the file alone"), "{log}");
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "a file of somebody else\n");
 }
 

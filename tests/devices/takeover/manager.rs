@@ -168,7 +168,7 @@ fn what_a_manager_has_kept_and_is_of_no_use_is_named_and_closed() {
         };
         gateway = manager.start(&world, &text);
         let log = world.log();
-        assert!(log.contains("a gateway that has stopped cannot be followed: "), "{log}");
+        assert!(log.contains("cannot take over from the gateway that has stopped: "), "{log}");
         let why = ["route-table", "has not kept the state", "cannot query the TUN device passed to this process"];
         assert!(log.contains(why[change]), "{log}");
         let talks = Talks::connect(&world);

@@ -1,10 +1,11 @@
 //! Servers that a peer names and this configuration does not have: the first flow of one of them gives all of them slots.
 
-use super::super::super::plan::{Guest, MOST_GUESTS, is_name};
+use super::super::super::plan::{MOST_GUESTS, guest, is_name};
 use super::super::super::reload::Removed;
 use super::super::super::{Engine, Succession};
 use super::super::record::ServerRecord;
 use super::Numbers;
+use crate::balance::ServerIdentity;
 use crate::ids::ServerId;
 use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ const MOST_SERVICES: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Guests {
     /// By the peer's number.
-    unknown: BTreeMap<u32, Guest>,
+    unknown: BTreeMap<u32, ServerIdentity>,
     /// Services that are not here, up to [`MOST_SERVICES`].
     pub(super) services: Vec<String>,
     not_before: Option<Instant>,
@@ -33,7 +34,7 @@ impl Guests {
     /// Notes a server that is not here. There is no room for more than can have slots.
     pub(super) fn note(&mut self, record: &ServerRecord<'_>) {
         if self.unknown.len() < MOST_GUESTS
-            && let Some(guest) = Guest::new((record.pool, record.name), record.addresses, record.port)
+            && let Some(guest) = guest((record.pool, record.name), record.addresses, record.port)
         {
             self.unknown.insert(record.number, guest);
         }
@@ -73,7 +74,8 @@ impl Engine {
             return false;
         }
         (guests.not_before, guests.is_wanted) = (Some(now + PAUSE), false);
-        let (theirs, unknown): (Vec<u32>, Vec<Guest>) = std::mem::take(&mut guests.unknown).into_iter().unzip();
+        let (theirs, unknown): (Vec<u32>, Vec<ServerIdentity>) =
+            std::mem::take(&mut guests.unknown).into_iter().unzip();
         let known: Vec<ServerId> = numbers.servers.values().flatten().copied().collect();
         let in_use = self.in_use();
         let (plan, slots) = self.plan.hosting(&unknown, &in_use, |server| known.contains(&server));

@@ -33,28 +33,7 @@ fn a_busy_engine_goes_on_in_another_one() {
         rows[1] += loaded.slots[0] as usize;
         rows[2] += loaded.resting[0] as usize;
         rows[3] += want.rules.iter().map(|rule| rule.3 as usize).sum::<usize>();
-        // Who has a sticky slot is led by it.
-        let mut led = 0;
-        for n in 0..12 {
-            let mut talk = Talk::new(&mut rng);
-            talk.protocol = Protocol::Udp;
-            (talk.client, talk.listen) =
-                (SocketAddr::new([198, 51, 100, n].into(), 999), "192.0.2.82:54".parse().unwrap());
-            let packet = talk.next(&mut rng);
-            let row = |engine: &mut Engine| {
-                pass(engine, now, &packet);
-                let client = Some(talk.client.ip().into());
-                let mut rows = Vec::new();
-                engine.flows(now, &FlowQuery { client, ..FlowQuery::default() }, Cursor::default(), 1 << 16, &mut rows);
-                rows.into_iter().find(|row| row.client == talk.client)
-            };
-            let [before, after] = [&mut old, &mut new].map(row);
-            if before.as_ref().is_some_and(|row| row.picked_by == crate::balance::PickedBy::Stickiness) {
-                led += 1;
-                assert_eq!(before.map(|row| row.server), after.map(|row| row.server));
-            }
-        }
-        rows[4] += led;
+        rows[4] += led_alike([&mut old, &mut new], now, &mut rng);
         // Flows go on: each packet has the same fate in both.
         for _ in 0..300 {
             now = now + Duration::from_millis(rng.below(2000));
@@ -72,17 +51,7 @@ fn a_busy_engine_goes_on_in_another_one() {
             let ended: u64 = counters.flows_ended.iter().map(|ended| ended.count).sum();
             assert!(counters.add_up() && counters.flows_opened == counters.flows + ended, "{counters:?}");
         }
-        // All of it ends: nothing is left that anybody counts.
-        for _ in 0..2 {
-            // Flows first, then the ports that rest after them.
-            now = now + Duration::from_secs(100_000);
-            tick(&mut new, now);
-            new.handle_timeout(now);
-        }
-        let left = views(&new, now);
-        assert!(left.flows.is_empty() && left.nat.is_empty() && left.sticky == [0], "{left:?}");
-        assert!(left.servers.iter().all(|row| (row.1, row.2) == (0, 0)), "{left:?}");
-        assert!(left.rules.iter().all(|row| (row.2, row.3) == (0, 0)), "{left:?}");
+        all_ends(&mut new, now);
     }
     let has = |protocol: Protocol, state: TimeoutState, v6: bool, nat: bool| {
         assert!(kinds.contains(&(protocol.number(false), state as u8, v6, nat)), "{protocol:?} {state:?} {v6} {nat}");
@@ -98,6 +67,44 @@ fn a_busy_engine_goes_on_in_another_one() {
     }
     has(Protocol::Icmp, TimeoutState::Icmp, false, false);
     assert!(rows.iter().all(|row| *row > 100), "{rows:?}");
+}
+
+/// Clients with a sticky slot are led by it in both engines; returns how many are.
+fn led_alike([old, new]: [&mut Engine; 2], now: Instant, rng: &mut Rng) -> usize {
+    let mut led = 0;
+    for n in 0..12 {
+        let mut talk = Talk::new(rng);
+        talk.protocol = Protocol::Udp;
+        (talk.client, talk.listen) = (SocketAddr::new([198, 51, 100, n].into(), 999), "192.0.2.82:54".parse().unwrap());
+        let packet = talk.next(rng);
+        let row = |engine: &mut Engine| {
+            pass(engine, now, &packet);
+            let client = Some(talk.client.ip().into());
+            let mut rows = Vec::new();
+            engine.flows(now, &FlowQuery { client, ..FlowQuery::default() }, Cursor::default(), 1 << 16, &mut rows);
+            rows.into_iter().find(|row| row.client == talk.client)
+        };
+        let [before, after] = [&mut *old, &mut *new].map(row);
+        if before.as_ref().is_some_and(|row| row.picked_by == crate::balance::PickedBy::Stickiness) {
+            led += 1;
+            assert_eq!(before.map(|row| row.server), after.map(|row| row.server));
+        }
+    }
+    led
+}
+
+/// All of it ends: nothing is left that anybody counts.
+fn all_ends(engine: &mut Engine, mut now: Instant) {
+    for _ in 0..2 {
+        // Flows first, then the ports that rest after them.
+        now = now + Duration::from_secs(100_000);
+        tick(engine, now);
+        engine.handle_timeout(now);
+    }
+    let left = views(engine, now);
+    assert!(left.flows.is_empty() && left.nat.is_empty() && left.sticky == [0], "{left:?}");
+    assert!(left.servers.iter().all(|row| (row.1, row.2) == (0, 0)), "{left:?}");
+    assert!(left.rules.iter().all(|row| (row.2, row.3) == (0, 0)), "{left:?}");
 }
 
 #[test]
