@@ -330,7 +330,7 @@ impl Session {
             Request::ClearSticky { query, .. } => match named(query, engine) {
                 Err(unknown) => self.fail(unknown),
                 Ok(query) => {
-                    let order = pair.as_mut().and_then(|pair| pair.node.begin_clearing());
+                    let order = pair.as_ref().and_then(|pair| pair.node.begin_clearing(now, engine));
                     self.task = Some(Task::Sticky(Sticky::clear(engine.begin_clearing(), query, order)));
                 }
             },
