@@ -34,6 +34,13 @@ pub struct ClearOrder {
     mark: StickyMark,
 }
 
+impl ClearOrder {
+    /// Returns one that began with the first of both.
+    fn min(self, other: ClearOrder) -> ClearOrder {
+        ClearOrder { at: self.at.min(other.at), mark: self.mark.min(other.mark) }
+    }
+}
+
 /// An order for the peer.
 #[derive(Debug)]
 struct Given {
@@ -108,7 +115,7 @@ impl Clearing {
     fn drop_order(&mut self, at: usize) {
         let dropped = self.given.remove(at);
         if let (Some(dropped), Some(next)) = (dropped, self.given.get_mut(at)) {
-            next.order = dropped.order;
+            next.order = next.order.min(dropped.order);
         }
     }
 
