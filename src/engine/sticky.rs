@@ -86,6 +86,13 @@ impl Engine {
         self.shard.chooser().sticky_mark()
     }
 
+    /// Returns whether the flow in a slot counts for a client that has been given its server since then, unless another server has
+    /// the client by now.
+    pub fn is_given_since(&self, slot: u32, since: StickyMark) -> bool {
+        let table = self.shard.table();
+        table.is_used(slot) && table.note(slot) != 0 && since.is_before(table.note(slot))
+    }
+
     fn begin_walk(&mut self, who: Lister, until: StickyMark) -> StickyWalk {
         let chooser = self.shard.chooser_mut();
         let mut groups: Vec<u32> = chooser.sticky_groups().collect();

@@ -99,19 +99,19 @@ impl Slots {
         tickets: &mut Tickets,
     ) -> Ticket {
         self.expire(now);
-        let old = self.clients.remove(client);
-        let old = old.filter(|old| (old.server, old.era) == (server, era));
+        // It is not removed first: a walk over the clients would miss it.
+        let old = self.clients.get(client).filter(|old| (old.server, old.era) == (server, era));
         let (flows, given, ticket) = match old {
             Some(old) => (old.flows, old.given, old.ticket),
             None => (0, now, tickets.next()),
         };
+        self.clients.set_busy(client, Slot { server, era, flows: flows + 1, since: now, given, ticket });
         // More than one goes where a reload has lowered the number, a bounded number each time.
         for _ in 0..MOST_FORGOTTEN {
-            if self.len() >= self.most && !self.clients.forget_idle() {
+            if self.len() > self.most.max(1) && !self.clients.forget_idle() {
                 self.clients.forget_busy();
             }
         }
-        self.clients.set_busy(client, Slot { server, era, flows: flows + 1, since: now, given, ticket });
         ticket
     }
 
@@ -274,6 +274,26 @@ mod tests {
         assert!((0..8).all(|n| server(&sticky, n) == Some(n.into())));
         assert_eq!((server(&sticky, 255), server(&sticky, 9)), (Some(9), None), "these displace each other");
         assert_eq!((sticky.len(), sticky.servers().count()), (8, 16));
+    }
+
+    #[test]
+    fn a_walk_meets_clients_whose_flows_begin_and_end_meanwhile() {
+        for clients in [1..=2, 1..=3] {
+            let (mut tickets, mut sticky) = (Tickets::default(), Sticky::new(8, Duration::from_secs(60)));
+            let mut prove =
+                |sticky: &mut Sticky, n| sticky.proven(at(0), client(n), (ServerId(0), 0), (at(0), 0), &mut tickets);
+            let flows: Vec<Ticket> = clients.clone().map(|n| prove(&mut sticky, n)).collect();
+            (1..=2).for_each(|n| sticky.ended(at(0), client(n), true, flows[usize::from(n) - 1]));
+            let mut met = Vec::new();
+            let mut walk = |sticky: &mut Sticky| sticky.list(Lister::Clear, 1, |of| met.push(of.client));
+            sticky.begin_list(Lister::Clear);
+            // The first idle one; then the last one of them gets a flow, and the only busy one loses its own.
+            assert_eq!(walk(&mut sticky), 1);
+            prove(&mut sticky, 2);
+            flows.get(2).into_iter().for_each(|flow| sticky.ended(at(0), client(3), true, *flow));
+            while walk(&mut sticky) > 0 {}
+            assert!(clients.clone().all(|n| met.contains(&client(n))), "{met:?} of {clients:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Sticky clients that an operator clears at the active gateway, and that the other one is to forget, too.
 //!
-//! What is told is what the operator has asked for: not who was cleared. The peer notes where it is among its clients when the
-//! operator's request begins (step 1), and forgets those that were given their server before when it is carried out here (step 2):
-//! what comes in between, in the order of the connection, was given its server later. It looks at a few clients at a time, and says
-//! when it is done (step 3). Until then the order comes again with each connection.
+//! What is told is what the operator has asked for: not who was cleared. Once it is carried out here, the order goes to the peer,
+//! which forgets everybody who matches and whom it has been told of by then, a few clients at a time, and says when it is done.
+//! Some of these have been given a server again since the request began, and it may have forgotten them, too: when it is done,
+//! it is told again of all who have been since. Until then the order comes again with each connection.
 
 use super::event::Event;
 use super::link::Link;
@@ -15,30 +15,38 @@ use std::collections::VecDeque;
 
 /// Most orders that wait for the peer to carry them out.
 const MOST_ORDERS: usize = 64;
-/// Most requests of operators that are under way, as far as the peer notes when they began.
-const MOST_BEGUN: usize = 64;
 /// Most orders of the peer that are noted: those that wait, and some that it may not know to be carried out.
-const MOST_TAKEN: usize = 2 * (MOST_ORDERS + MOST_BEGUN);
+const MOST_TAKEN: usize = 4 * MOST_ORDERS;
 /// Most bytes of a condition: names have at most 64 each.
 const MOST_VALUE: u16 = 255;
 /// Clients looked at in one call.
 const CLIENTS: usize = 512;
+/// Slots of the table looked at in one call for flows of clients that the peer is told of again.
+const SLOTS: u32 = 4096;
 
-const BEGINS: u8 = 1;
 const FORGET: u8 = 2;
 const DONE: u8 = 3;
 
-/// A request of an operator that has begun.
+/// A request of an operator that has begun, and when: clients that are given a server later stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClearOrder(u32);
+pub struct ClearOrder {
+    at: Instant,
+    mark: StickyMark,
+}
+
+impl ClearOrder {
+    /// Returns one that began with the first of both.
+    fn min(self, other: ClearOrder) -> ClearOrder {
+        ClearOrder { at: self.at.min(other.at), mark: self.mark.min(other.mark) }
+    }
+}
 
 /// An order for the peer.
 #[derive(Debug)]
 struct Given {
+    number: u32,
     order: ClearOrder,
-    /// Nothing while it is being carried out here.
-    query: Option<StickyQuery>,
-    has_told_begin: bool,
+    query: StickyQuery,
     has_told: bool,
 }
 
@@ -46,102 +54,95 @@ struct Given {
 #[derive(Debug)]
 struct Taken {
     /// None of a peer that is not there any more.
-    order: Option<ClearOrder>,
+    number: Option<u32>,
     until: StickyMark,
-    /// Nothing while it is being carried out there.
-    query: Option<StickyQuery>,
+    query: StickyQuery,
     is_done: bool,
 }
 
-impl Taken {
-    fn is_due(&self) -> bool {
-        self.query.is_some() && !self.is_done
-    }
+/// Clients that have been given a server since, and of whom the peer is told again: their flows from a slot on.
+#[derive(Debug)]
+struct Again {
+    since: StickyMark,
+    at: u32,
 }
 
 /// Orders that the peer is to carry out, and those that it has given.
 #[derive(Debug, Default)]
 pub(super) struct Clearing {
-    begun: u32,
+    numbered: u32,
     given: VecDeque<Given>,
     taken: VecDeque<Taken>,
     walk: Option<StickyWalk>,
     /// Orders of which the peer is to hear that they are carried out.
-    done: Vec<ClearOrder>,
+    done: Vec<u32>,
+    again: Option<Again>,
 }
 
 impl Clearing {
     /// Returns whether there is something to do, and whether there is something to tell.
     pub(super) fn has_work(&self) -> bool {
-        self.taken.iter().any(Taken::is_due)
+        self.again.is_some() || self.taken.iter().any(|taken| !taken.is_done)
     }
 
     pub(super) fn has_news(&self) -> bool {
-        let is_new = |given: &Given| !given.has_told_begin || given.query.is_some() && !given.has_told;
-        !self.done.is_empty() || self.given.iter().any(is_new)
+        !self.done.is_empty() || self.given.iter().any(|given| !given.has_told)
     }
 
     /// Another connection begins: what is not carried out is told again. Another peer numbers its orders anew.
     pub(super) fn met(&mut self, is_another: bool) {
-        self.given.iter_mut().for_each(|given| (given.has_told_begin, given.has_told) = (false, false));
+        self.given.iter_mut().for_each(|given| given.has_told = false);
         self.done.clear();
         if is_another {
             // What the former one has asked for is carried out.
-            self.taken.retain(Taken::is_due);
-            self.taken.iter_mut().for_each(|taken| taken.order = None);
+            self.taken.retain(|taken| !taken.is_done);
+            self.taken.iter_mut().for_each(|taken| taken.number = None);
         }
     }
 
     /// Writes what the peer is to be told.
     pub(super) fn give(&mut self, term: u64, link: &mut Link, out: &mut Vec<u8>) {
-        for given in &mut self.given {
-            if !std::mem::replace(&mut given.has_told_begin, true) {
-                link.frame(out, Kind::Clear, term, &write(BEGINS, given.order, &StickyQuery::default()));
-            }
-            if let Some(query) = given.query.as_ref().filter(|_| !given.has_told) {
-                link.frame(out, Kind::Clear, term, &write(FORGET, given.order, query));
-                given.has_told = true;
-            }
+        for given in self.given.iter_mut().filter(|given| !given.has_told) {
+            link.frame(out, Kind::Clear, term, &write(FORGET, given.number, &given.query));
+            given.has_told = true;
         }
-        for order in self.done.drain(..) {
-            link.frame(out, Kind::Clear, term, &write(DONE, order, &StickyQuery::default()));
+        for number in self.done.drain(..) {
+            link.frame(out, Kind::Clear, term, &write(DONE, number, &StickyQuery::default()));
         }
     }
 
-    /// Removes the oldest of the orders given that are this, if there are as many as there may be; returns whether it has.
-    fn make_room(&mut self, most: usize, is_this: impl Fn(&Given) -> bool) -> bool {
-        let is_full = self.given.iter().filter(|given| is_this(given)).count() >= most;
-        let oldest = self.given.iter().position(is_this).filter(|_| is_full);
-        oldest.is_some_and(|at| self.given.remove(at).is_some())
+    /// Removes an order given of which the peer may say nothing any more: it tells again what it would have with the next one.
+    fn drop_order(&mut self, at: usize) {
+        let dropped = self.given.remove(at);
+        if let (Some(dropped), Some(next)) = (dropped, self.given.get_mut(at)) {
+            next.order = next.order.min(dropped.order);
+        }
     }
 
-    /// Notes an order of the peer; what it has to be noted for longest that waits for nothing gives way.
+    /// Notes an order of the peer; what has been noted for longest and is carried out gives way.
     fn note(&mut self, taken: Taken) {
         if self.taken.len() >= MOST_TAKEN {
             let at = self.taken.iter().position(|taken| taken.is_done);
-            let at = at.or_else(|| self.taken.iter().position(|taken| taken.query.is_none()));
             // A peer that has more waiting than it may have will not hear that this one is done.
             let Some(at) = at else { return };
             self.taken.remove(at);
         }
         self.taken.push_back(taken);
     }
+
+    /// Has the peer told again of all clients that have been given a server since an order began.
+    fn tell_again(&mut self, order: ClearOrder, link: &mut Link) {
+        link.tell_recent(order.at);
+        let since = self.again.take().map_or(order.mark, |again| again.since.min(order.mark));
+        self.again = Some(Again { since, at: 0 });
+    }
 }
 
 impl Node {
-    /// An operator's request to forget sticky clients begins: the peer notes that. To be called before the first of them is
-    /// forgotten here, and followed by [`Node::clear_sticky`] once all are. Nothing if this gateway is not active.
-    pub fn begin_clearing(&mut self) -> Option<ClearOrder> {
-        if !self.role.is_active() {
-            return None;
-        }
-        let clearing = &mut self.clearing;
-        // One that nobody carries out any more, or that the peer will carry out as if it had begun when it hears of it.
-        clearing.make_room(MOST_BEGUN, |given| given.query.is_none());
-        clearing.begun = clearing.begun.wrapping_add(1);
-        let order = ClearOrder(clearing.begun);
-        clearing.given.push_back(Given { order, query: None, has_told_begin: false, has_told: false });
-        Some(order)
+    /// An operator's request to forget sticky clients begins. To be called before the first of them is forgotten here, and
+    /// followed by [`Node::clear_sticky`] once all are. Nothing if this gateway is not active.
+    pub fn begin_clearing(&self, now: Instant, engine: &Engine) -> Option<ClearOrder> {
+        self.role.is_active().then(|| ClearOrder { at: now, mark: engine.sticky_mark() })
     }
 
     /// Has the peer forget the sticky clients that match, too; nothing if this gateway is not active. Those that were given
@@ -149,63 +150,80 @@ impl Node {
     pub fn clear_sticky(&mut self, order: Option<ClearOrder>, query: StickyQuery) {
         let Some(order) = order.filter(|_| self.role.is_active()) else { return };
         let clearing = &mut self.clearing;
-        let begun = clearing.given.iter().position(|given| given.order == order);
-        let begun = begun.and_then(|at| clearing.given.remove(at));
-        // The later one is about more.
-        clearing.given.retain(|given| given.query.as_ref() != Some(&query));
-        let is_dropped = clearing.make_room(MOST_ORDERS, |given| given.query.is_some());
-        let has_told_begin = begun.is_some_and(|begun| begun.has_told_begin);
-        clearing.given.push_back(Given { order, query: Some(query), has_told_begin, has_told: false });
-        if is_dropped {
+        let like = clearing.given.iter().position(|given| given.query == query);
+        clearing.numbered = clearing.numbered.wrapping_add(1);
+        clearing.given.push_back(Given { number: clearing.numbered, order, query, has_told: false });
+        if let Some(at) = like {
+            // The later one is about more.
+            clearing.drop_order(at);
+        }
+        if clearing.given.len() > MOST_ORDERS {
+            clearing.drop_order(0);
             self.report(Event::ClearDropped);
         }
     }
 
     /// Reads an order of the peer, or that it has carried one out.
-    pub(super) fn take_clear(&mut self, engine: &Engine, mut body: Reader<'_>) -> Option<()> {
-        let (step, order) = (body.u8()?, ClearOrder(body.u32()?));
-        let query = read(body)?;
+    pub(super) fn take_clear(&mut self, engine: &Engine, link: &mut Link, mut body: Reader<'_>) -> Option<()> {
+        let (step, number) = (body.u8()?, body.u32()?);
         let clearing = &mut self.clearing;
-        let known = clearing.taken.iter_mut().find(|taken| taken.order == Some(order));
-        let new = |query| Taken { order: Some(order), until: engine.sticky_mark(), query, is_done: false };
-        match (step, known) {
-            (BEGINS, None) => clearing.note(new(None)),
-            (BEGINS, Some(_)) => {}
-            (FORGET, None) => clearing.note(new(Some(query))),
-            (FORGET, Some(taken)) if taken.is_done => {
-                // It has not heard.
-                if !clearing.done.contains(&order) {
-                    clearing.done.push(order);
+        match step {
+            FORGET => {
+                let query = read(body)?;
+                match clearing.taken.iter().find(|taken| taken.number == Some(number)) {
+                    None => {
+                        let until = engine.sticky_mark();
+                        clearing.note(Taken { number: Some(number), until, query, is_done: false });
+                    }
+                    // It has not heard.
+                    Some(taken) if taken.is_done && !clearing.done.contains(&number) => clearing.done.push(number),
+                    Some(_) => {}
                 }
             }
-            (FORGET, Some(taken)) => taken.query = Some(query),
-            (DONE, _) => clearing.given.retain(|given| given.order != order),
-            _ => return None,
+            DONE => {
+                let at = clearing.given.iter().position(|given| given.number == number);
+                if let Some(given) = at.and_then(|at| clearing.given.remove(at)) {
+                    clearing.tell_again(given.order, link);
+                }
+            }
+            // Other versions have other steps.
+            _ => {}
         }
         Some(())
     }
 
-    /// Goes on with the oldest order of the peer.
+    /// Goes on with the oldest order of the peer, and with what the peer is to be told again.
     pub(super) fn clear_more(&mut self, now: Instant, engine: &mut Engine) {
+        self.note_again(engine);
         let clearing = &mut self.clearing;
-        let Some(taken) = clearing.taken.iter_mut().find(|taken| taken.is_due()) else { return };
-        let Some(query) = &taken.query else { return };
+        let Some(taken) = clearing.taken.iter_mut().find(|taken| !taken.is_done) else { return };
         let walk = clearing.walk.get_or_insert_with(|| engine.begin_clearing_until(taken.until));
-        match engine.sticky(now, (walk, query), CLIENTS, &mut Vec::new()) {
+        match engine.sticky(now, (walk, &taken.query), CLIENTS, &mut Vec::new()) {
             Some(true) => {}
             Some(false) => {
                 (clearing.walk, taken.is_done) = (None, true);
-                clearing.done.extend(taken.order);
+                clearing.done.extend(taken.number);
             }
             None => clearing.walk = None,
         }
     }
+
+    /// Notes flows of clients that have been given a server since an order began.
+    fn note_again(&mut self, engine: &Engine) {
+        let Some(mut again) = self.clearing.again.take().filter(|_| self.role.is_active()) else { return };
+        let end = engine.flow_slots().min(again.at.saturating_add(SLOTS));
+        for slot in (again.at..end).filter(|slot| engine.is_given_since(*slot, again.since)) {
+            self.book.pending.set(slot);
+        }
+        again.at = end;
+        self.clearing.again = (end < engine.flow_slots()).then_some(again);
+    }
 }
 
 /// Writes a step of an order: fields of tag, length and value behind it.
-fn write(step: u8, order: ClearOrder, query: &StickyQuery) -> Vec<u8> {
+fn write(step: u8, number: u32, query: &StickyQuery) -> Vec<u8> {
     let mut out = vec![step];
-    out.extend(order.0.to_be_bytes());
+    out.extend(number.to_be_bytes());
     let client = query.client.map(|net| net.to_string());
     for (tag, value) in [(1, &query.service), (2, &query.server), (3, &client)] {
         if let Some(value) = value {
@@ -243,7 +261,7 @@ mod tests {
         let client = Some("198.51.100.0/24".parse().unwrap());
         let query = StickyQuery { service, server, client };
         for query in [query.clone(), StickyQuery { service: None, client: None, ..query }, StickyQuery::default()] {
-            let mut bytes = write(FORGET, ClearOrder(7), &query);
+            let mut bytes = write(FORGET, 7, &query);
             assert_eq!(bytes[..5], [FORGET, 0, 0, 0, 7]);
             assert_eq!(read(Reader(&bytes[5..])), Some(query));
             bytes.extend([9, 0, 1, 5]);

@@ -119,7 +119,7 @@ impl Node {
             }
             link.frame(out, Kind::Names, self.term, &names);
             // The walk over clients has ended with the names before.
-            link.recent = link.telling_recent.take().or(link.recent);
+            link.telling_recent.take().into_iter().for_each(|since| link.tell_recent(since));
             if out.len() >= full {
                 return;
             }
@@ -218,7 +218,9 @@ impl Node {
         if !body.is_empty() {
             link.frame(out, Kind::Map, self.term, &body);
         }
-        if link.ack_now || now >= link.next_ack {
+        // Where both are active, the younger of two flows stays: how old a record is then is told with it.
+        let is_split = self.role.is_active() && self.peer_role.is_some_and(Role::is_active);
+        if link.ack_now || now >= link.next_ack || is_split && now >= link.next_flush {
             let mut body = link.received.to_be_bytes().to_vec();
             body.push(self.role.number());
             body.extend(now.as_nanos().to_be_bytes());
@@ -362,7 +364,7 @@ impl Node {
         let is_passing = link.bulk.is_some_and(|bulk| bulk.rest);
         // The clients come with such a pass, but for those whose last flow ends meanwhile.
         if is_passing || now.since(link.caught_up) >= BEHIND {
-            link.recent = link.recent.or(Some(link.caught_up));
+            link.tell_recent(link.caught_up);
         }
         if !is_passing {
             link.caught_up = now;

@@ -343,6 +343,11 @@ impl Link {
         Ok(hello)
     }
 
+    /// Has sticky clients told that have been used since then.
+    pub(super) fn tell_recent(&mut self, since: Instant) {
+        self.recent = Some(self.recent.map_or(since, |recent| recent.min(since)));
+    }
+
     /// Returns how many bytes it keeps.
     pub(super) fn memory(&self) -> usize {
         let bytes = self.input.capacity() + self.ready.capacity();

@@ -104,7 +104,7 @@ impl Node {
             Kind::Map => self.take_map(engine, body),
             Kind::Numbers => self.take_numbers(engine, body),
             Kind::Health => self.take_health(now, engine, link, body),
-            Kind::Clear => self.take_clear(engine, body),
+            Kind::Clear => self.take_clear(engine, link, body),
         };
         done.ok_or(unreadable)
     }

@@ -53,8 +53,8 @@ crate::words::words! {
         Numbers = "numbers",
         /// Verdicts of the monitors: flags u8 (1: all of them from here on; 2: these were the last of all), records of a state.
         Health = "health",
-        /// Sticky clients that an operator clears: step u8 (1: it begins; 2: forget those that match and were given their server
-        /// before that; 3: done), number u32, and in step 2 conditions, each a tag u8, length u16 and value.
+        /// Sticky clients that an operator clears: step u8 (2: forget those that match and were given their server before that; 3:
+        /// done), number u32, and in step 2 conditions, each a tag u8, length u16 and value.
         Clear = "clear",
     }
 }

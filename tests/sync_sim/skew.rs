@@ -1,4 +1,5 @@
-//! A gateway of a later version: its stream has kinds of frames, records and fields that the other does not know.
+//! A gateway of a later version: its stream has kinds of frames, records and fields that the other does not know, and steps of
+//! orders.
 
 use equipoise::sync::{HEADER, Kind};
 
@@ -24,6 +25,13 @@ impl Later {
             let frame = std::mem::replace(&mut self.held, rest);
             self.frames += 1;
             let kind = frame[1];
+            if kind == Kind::Clear.number() {
+                out.extend([frame[0], kind, 0, 5]);
+                out.extend_from_slice(&frame[4..HEADER]);
+                // A step of the same number that this version does not have, without conditions.
+                out.push(1);
+                out.extend_from_slice(&frame[HEADER + 1..HEADER + 5]);
+            }
             if kind == Kind::Put.number() {
                 out.extend(with_more(&frame));
             } else {

@@ -46,16 +46,16 @@ fn flows(
 
 /// Returns the task of clearing sticky slots, the peer's included.
 fn clear_sticky(
-    query: StickyQuery,
-    all: bool,
+    (query, all): (StickyQuery, bool),
     engine: &mut Engine,
-    pair: Option<&mut Pairing<'_>>,
+    pair: Option<&Pairing<'_>>,
+    now: Instant,
 ) -> Result<Task, String> {
     if query == StickyQuery::default() && !all {
         return Err("name a service, a server or a client, or ask for all".into());
     }
     let query = named(query, engine)?;
-    let order = pair.and_then(|pair| pair.node.begin_clearing());
+    let order = pair.and_then(|pair| pair.node.begin_clearing(now, engine));
     Ok(Task::Sticky(Sticky::clear(engine.begin_clearing(), query, order)))
 }
 
@@ -83,7 +83,9 @@ impl Session {
                 let query = named(query, engine);
                 self.begin(query.map(|query| Task::Sticky(Sticky::list(engine.begin_sticky(), query, limit))));
             }
-            Request::ClearSticky { query, all } => self.begin(clear_sticky(query, all, engine, pair.as_mut())),
+            Request::ClearSticky { query, all } => {
+                self.begin(clear_sticky((query, all), engine, pair.as_ref(), now));
+            }
             Request::Events { after } => self.rows(ledger.event_rows(now, after).into_iter().map(Answer::Event)),
             Request::Servers => self.rows(engine.servers(now).into_iter().map(|row| Answer::Server(Box::new(row)))),
             Request::Services => self.rows(engine.services().into_iter().map(Answer::Service)),

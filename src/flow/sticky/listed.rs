@@ -48,6 +48,18 @@ impl From<Lister> for Walker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StickyMark(Ticket);
 
+impl StickyMark {
+    /// Returns whether a slot with this ticket was made later.
+    pub fn is_before(self, ticket: Ticket) -> bool {
+        self.0.wrapping_sub(ticket) > Ticket::MAX / 2
+    }
+
+    /// Returns the earlier one.
+    pub fn min(self, other: StickyMark) -> StickyMark {
+        if self.is_before(other.0) { self } else { other }
+    }
+}
+
 impl Tickets {
     /// Returns this moment.
     pub fn mark(&self) -> StickyMark {
@@ -58,7 +70,7 @@ impl Tickets {
 impl ListedSlot {
     /// Returns whether the client was given its server until then.
     pub fn was_given_by(&self, mark: StickyMark) -> bool {
-        mark.0.wrapping_sub(self.slot.ticket) <= Ticket::MAX / 2
+        !mark.is_before(self.slot.ticket)
     }
 }
 

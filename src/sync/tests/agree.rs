@@ -333,3 +333,34 @@ fn a_connection_that_has_just_begun_gives_way_to_no_earlier_one_of_its_port() {
         assert_eq!(pair.gates[1].rows(pair.now()).len(), 2);
     }
 }
+
+#[test]
+fn where_both_are_active_the_later_connection_of_a_port_stays_however_late_the_record_of_the_former_one_comes() {
+    let mut pair = Pair::new();
+    pair.gates[1].command(pair.now(), Command::Activate);
+    pair.run(620);
+    let (now, listen) = (pair.now(), address(LISTEN[0]));
+    open(&mut pair.gates[1], now, 1, listen);
+    pair.ms += 10;
+    let now = pair.now();
+    let late = pair.gates[1].output(now);
+    pair.ms += 1300;
+    let now = pair.now();
+    // The first one's turn is over, so that this one has another server.
+    open(&mut pair.gates[0], now, 2, listen);
+    open(&mut pair.gates[0], now, 1, listen);
+    let server = |pair: &Pair| {
+        let rows = pair.gates[0].rows(pair.now());
+        rows.iter().find(|row| row.client == client(1).into()).map(|row| row.server.clone())
+    };
+    assert_eq!(server(&pair).as_deref(), Some("b"));
+    pair.ms += 1400;
+    let now = pair.now();
+    let Gate { engine, node, .. } = &mut pair.gates[0];
+    node.handle_input(now, engine, &late);
+    assert_eq!(server(&pair).as_deref(), Some("b"));
+    pair.gates[1].command(now, Command::StandBy);
+    pair.run(11_000);
+    pair.assert_equal();
+    assert_eq!(server(&pair).as_deref(), Some("b"));
+}

@@ -36,11 +36,18 @@ fn clear(gate: &mut Gate, now: Instant, query: &StickyQuery, clears: bool) -> Ve
     rows
 }
 
+/// How many flows each sticky client has.
+fn counted(gate: &mut Gate, now: Instant) -> Vec<u64> {
+    let (mut walk, mut rows) = (gate.engine.begin_sticky(), Vec::new());
+    while gate.engine.sticky(now, (&mut walk, &StickyQuery::default()), 64, &mut rows) == Some(true) {}
+    rows.into_iter().filter(|row| row.proven).map(|row| row.flows).collect()
+}
+
 /// An operator has the first gateway forget a client.
 fn order(pair: &mut Pair, n: u8) {
     let client = Some(format!("198.51.100.{n}/32").parse().unwrap());
     let (now, query) = (pair.now(), StickyQuery { client, ..StickyQuery::default() });
-    let begun = pair.gates[0].node.begin_clearing();
+    let begun = pair.gates[0].node.begin_clearing(now, &pair.gates[0].engine);
     assert_eq!(clear(&mut pair.gates[0], now, &query, true).len(), 1);
     pair.gates[0].node.clear_sticky(begun, query);
 }
@@ -73,7 +80,7 @@ fn the_standby_forgets_sticky_clients_that_an_operator_clears() {
     pair.run(500);
     assert_eq!(both(&mut pair), ["198.51.100.2", "198.51.100.3", "198.51.100.4"]);
     // Only the active one's orders count.
-    let begun = pair.gates[1].node.begin_clearing();
+    let begun = pair.gates[1].node.begin_clearing(pair.now(), &pair.gates[1].engine);
     assert_eq!(begun, None);
     pair.gates[1].node.clear_sticky(begun, StickyQuery::default());
     pair.run(200);
@@ -111,7 +118,7 @@ fn the_standby_forgets_who_came_before_an_order_and_no_other_however_late_it_rea
     then(&mut pair, 0, &comes(1));
     let begun = std::cell::Cell::new(None);
     let query = StickyQuery::default();
-    then(&mut pair, 20, &|pair| begun.set(pair.gates[0].node.begin_clearing()));
+    then(&mut pair, 20, &|pair| begun.set(pair.gates[0].node.begin_clearing(pair.now(), &pair.gates[0].engine)));
     let mut walk = pair.gates[0].engine.begin_clearing();
     then(&mut pair, 20, &comes(2));
     pair.ms += 2000;
@@ -128,6 +135,49 @@ fn the_standby_forgets_who_came_before_an_order_and_no_other_however_late_it_rea
     let now = pair.now();
     let both = [0, 1].map(|n| stuck(&mut pair.gates[n], now)).map(|of| numbers(&of));
     assert_eq!(both, [vec![2, 3], vec![2, 3]]);
+}
+
+#[test]
+fn a_client_of_whom_the_standby_hears_while_an_order_is_being_carried_out_is_forgotten_there_too() {
+    let mut pair = Pair::new();
+    let (now, query) = (pair.now(), StickyQuery::default());
+    opens(&mut pair.gates[0], now, of(1, 1000));
+    let begun = pair.gates[0].node.begin_clearing(now, &pair.gates[0].engine);
+    let mut walk = pair.gates[0].engine.begin_clearing();
+    pair.run(100);
+    let now = pair.now();
+    assert_eq!(numbers(&stuck(&mut pair.gates[1], now)), [1]);
+    while pair.gates[0].engine.sticky(now, (&mut walk, &query), 64, &mut Vec::new()) == Some(true) {}
+    pair.gates[0].node.clear_sticky(begun, query);
+    pair.run(100);
+    let now = pair.now();
+    assert_eq!([0, 1].map(|n| stuck(&mut pair.gates[n], now)), [vec![], vec![]]);
+}
+
+#[test]
+fn a_client_that_gets_its_server_again_before_the_standby_has_forgotten_it_has_it_there_too() {
+    let mut pair = Pair::new();
+    let now = pair.now();
+    let before = opens(&mut pair.gates[0], now, of(1, 1000));
+    pair.run(100);
+    // Each order is like the former one, which it replaces.
+    let (mut port, mut server) = (2000, None);
+    while server != Some(before) {
+        order(&mut pair, 1);
+        port += 1;
+        let now = pair.now();
+        server = Some(opens(&mut pair.gates[0], now, of(1, port)));
+    }
+    pair.ms += 10;
+    let now = pair.now();
+    let out = pair.gates[0].output(now);
+    let Gate { engine, node, .. } = &mut pair.gates[1];
+    node.handle_input(now, engine, &out);
+    pair.run(100);
+    let now = pair.now();
+    let both = pair.gates.each_mut().map(|gate| (stuck(gate, now), counted(gate, now)));
+    assert_eq!((numbers(&both[0].0), both[0].1.as_slice()), (vec![1], [1].as_slice()));
+    assert_eq!(both[0], both[1]);
 }
 
 #[test]

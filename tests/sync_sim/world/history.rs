@@ -146,7 +146,7 @@ impl World {
         let Some(Running { engine, node, .. }) = self.gates[at].running.as_mut().filter(|_| is_meant) else { return };
         let net = Ipv4Net::new(Ends::address(client), 32).unwrap();
         let query = StickyQuery { client: Some(net.into()), ..StickyQuery::default() };
-        let (order, mut walk) = (node.begin_clearing(), engine.begin_clearing());
+        let (order, mut walk) = (node.begin_clearing(now, engine), engine.begin_clearing());
         while engine.sticky(now, (&mut walk, &query), 64, &mut Vec::new()) == Some(true) {}
         node.clear_sticky(order, query);
         self.say(|| format!("an operator has gateway {at} forget the server of client {client}"));
