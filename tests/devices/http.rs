@@ -199,7 +199,7 @@ fn an_address_that_is_taken_stops_no_gateway() {
         let status = eqctl(&world, &["status"]);
         status[0]["http"]["error"].as_str().is_some_and(|error| error.starts_with("cannot listen: "))
     });
-    assert!(world.log().contains("metrics and page are not served, packets are"), "{}", world.log());
+    assert!(world.log().contains("metrics and page are not served, but packets are forwarded"), "{}", world.log());
     drop(other);
     serving(&world, AT);
     let (_, text) = get(&world, "/metrics");

@@ -162,7 +162,7 @@ mod tests {
             looks.set(looks.get() + 1);
             name
         };
-        let found = missing(own, |name| look(name), there.iter().map(look));
+        let found = missing(own, look, there.iter().map(look));
         assert_eq!(found, names[700..].iter().collect::<Vec<_>>());
         assert_eq!(looks.get(), own.len() + there.len());
     }
