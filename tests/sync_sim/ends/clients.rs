@@ -106,6 +106,7 @@ impl Ends {
             since: t,
             excused: false,
             confirmed: false,
+            confirmed_at: None,
             told: None,
             apart: is_again && !self.calm,
             left: 1 + self.rng.below(30) as u32,
@@ -168,6 +169,7 @@ impl Ends {
             }
             (false, State::Open) => {
                 talk.confirmed |= packet.flags & SYN == 0;
+                talk.confirmed_at = talk.confirmed_at.or(talk.confirmed.then_some(t));
                 if talk.confirmed && self.calm {
                     talk.apart = false;
                 }

@@ -26,7 +26,7 @@ impl Ends {
         for talk in &mut self.talks {
             let is_told = talk.told.is_some_and(|at| at >= told && t <= at + HALF_OPEN);
             // Other half-open flows are not told.
-            if !talk.confirmed || talk.open_since.is_none_or(|since| since + 1000 > known) {
+            if talk.confirmed_at.is_none_or(|since| since + 1000 > known) {
                 talk.excused |= !is_told;
                 self.counts.told += u64::from(is_told && !talk.excused);
             }

@@ -57,7 +57,7 @@ impl Ends {
             let before = self.talk(end.talk).filter(|before| {
                 before.state == State::Open
                     && before.confirmed
-                    && !before.excused
+                    && !before.may_be_lost()
                     && t.saturating_sub(before.heard) < patience
             });
             if let Some(before) = before {
@@ -75,6 +75,7 @@ impl Ends {
                 && let Some(talk) = self.talk(said).filter(|talk| talk.state == State::Open)
             {
                 talk.confirmed = true;
+                talk.confirmed_at.get_or_insert(t);
             }
             self.ends.insert(key, End { talk: said, seq: 0, ack: 0, last: t });
             return answer(0, 0, 0, packet.payload.clone());

@@ -34,6 +34,8 @@ pub struct Talk {
     pub excused: bool,
     /// The server has answered data, so both have heard of the whole handshake; or it has got a second datagram.
     pub confirmed: bool,
+    /// Since when: a client that acknowledges with its first data completes the handshake by it.
+    pub(super) confirmed_at: Option<u64>,
     /// When the other gateway had been told of it before its client got the server's answer.
     pub(super) told: Option<u64>,
     /// It has the port of an earlier one and was begun while the two were out of step, and they have not been in step since it
