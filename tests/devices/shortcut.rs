@@ -315,6 +315,13 @@ fn nothing_is_carried_past_policies_of_ipsec() {
         more && flow(&world).shortcut
     });
     assert!(gateway.terminate().success());
+    // Known beforehand, too.
+    const ASKS: &str = "`ip xfrm policy` lists them";
+    assert!(!world.log().contains(ASKS), "{}", world.log());
+    ip(&format!("xfrm policy add dst {own}/32 dir out action block"));
+    let gateway = start(&world, "");
+    assert!(world.log().contains(ASKS), "{}", world.log());
+    assert!(gateway.terminate().success());
 }
 
 /// A "well-formed stateful" firewall, and masquerading.

@@ -11,7 +11,7 @@ mod surroundings;
 use super::bpf::BpfError;
 use super::bpf::marks::Marks;
 use super::bpf::shortcut::Shortcut;
-use super::netlink::Netlink;
+use super::netlink::{Netlink, Policies};
 use super::{setup, sysctl, wanted};
 use crate::config::Settings;
 use ipnet::IpNet;
@@ -179,6 +179,7 @@ pub fn firewalls(settings: &Settings) -> Vec<Problem> {
     let mut problems = firewall::check(ruleset.as_ref(), &settings.gateway.device, wanted::families(settings));
     if settings.gateway.shortcut {
         problems.extend(firewall::shortcut(ruleset.as_ref()));
+        problems.extend(with_ipsec());
     }
     if !can_mark(settings) {
         return problems;
@@ -241,6 +242,18 @@ pub fn without_shortcut(error: &BpfError) -> Problem {
     let what =
         format!("the shortcut is off, and all packets go through the device: no BPF program can be used ({error})");
     Problem::new(what, error.fix())
+}
+
+/// Returns whether IPsec policies keep the shortcut from being used. Without the right to ask, only the gateway itself finds out.
+fn with_ipsec() -> Option<Problem> {
+    let is_there = Policies::open().and_then(|policies| policies.count()).is_ok_and(|count| count > 0);
+    is_there.then(|| {
+        Problem::new(
+            "there are IPsec policies, and the kernel does not apply them to what the shortcut carries: as long as there are any, \
+             all packets go through the device",
+            "`ip xfrm policy` lists them; set shortcut = false if they are to stay",
+        )
+    })
 }
 
 /// Returns what a gateway does without because its device exists with a single queue, or the kernel cannot steer; to be
