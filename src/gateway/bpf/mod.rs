@@ -8,6 +8,7 @@ pub mod marks;
 pub mod shortcut;
 pub mod steering;
 
+use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use std::error::Error;
 use std::fmt;
@@ -22,6 +23,23 @@ fn open(object: &[u8], entries: &[(&'static str, u32)]) -> Result<Ebpf, BpfError
         loader.map_max_entries(map, *most);
     }
     Ok(loader.load(object)?)
+}
+
+/// Loads a program, again if a signal interrupts the kernel's verifier, which then says EAGAIN.
+fn load(program: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    let is_interrupted = |error: &ProgramError| matches!(error, ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EAGAIN));
+    insist(program, is_interrupted)
+}
+
+/// Does something up to five times, as often as libbpf loads a program.
+fn insist<E>(mut work: impl FnMut() -> Result<(), E>, is_passing: impl Fn(&E) -> bool) -> Result<(), E> {
+    for _ in 1..5 {
+        match work() {
+            Err(error) if is_passing(&error) => {}
+            result => return result,
+        }
+    }
+    work()
 }
 
 /// Writes the key that follows another in a hash map to `next`, or the first one; returns false at the end. If the other
@@ -131,5 +149,28 @@ impl From<aya::programs::ProgramError> for BpfError {
 impl From<aya::maps::MapError> for BpfError {
     fn from(error: aya::maps::MapError) -> Self {
         BpfError::new(&error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_signal_interrupts_is_done_again_a_few_times() {
+        for (fails, with, made_wanted, is_right) in [
+            (0, libc::EAGAIN, 1, true),
+            (4, libc::EAGAIN, 5, true),
+            (9, libc::EAGAIN, 5, false),
+            (1, libc::EPERM, 1, false),
+        ] {
+            let mut made = 0;
+            let work = || {
+                made += 1;
+                if made > fails { Ok(()) } else { Err(with) }
+            };
+            let result = insist(work, |errno| *errno == libc::EAGAIN);
+            assert_eq!((made, result.is_ok()), (made_wanted, is_right), "{fails} times {with}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The program that chooses the queue of the TUN device (`steer.bpf.c`).
 
 use super::addresses::{Known, addresses_of, room};
-use super::{BpfError, open};
+use super::{BpfError, load, open};
 use crate::config::Settings;
 use aya::programs::SocketFilter;
 use aya::{Ebpf, include_bytes_aligned};
@@ -26,7 +26,7 @@ impl Steering {
         let mut steering = Steering { ebpf, servers: Known::default() };
         steering.extend(settings)?;
         let program: &mut SocketFilter = steering.ebpf.program_mut("steer").expect("the program's name").try_into()?;
-        program.load()?;
+        load(|| program.load())?;
         Ok(steering)
     }
 

@@ -6,7 +6,7 @@ use crate::control::{Ledger, Outside, ServerRow, Status};
 use crate::engine::Engine;
 use mio::{Events, Poll, Token};
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -133,9 +133,14 @@ fn response(stream: &mut TcpStream) -> (u16, String, String) {
     let mut bytes = Vec::new();
     let mut read = |bytes: &mut Vec<u8>| {
         let mut some = [0; 65536];
-        let len = stream
-            .read(&mut some)
-            .unwrap_or_else(|error| panic!("{error} after {:.200}", String::from_utf8_lossy(bytes)));
+        let len = loop {
+            // A socket with a time limit is not read again after a signal (signal(7)).
+            match stream.read(&mut some) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error} after {:.200}", String::from_utf8_lossy(bytes)),
+                Ok(len) => break len,
+            }
+        };
         bytes.extend_from_slice(&some[..len]);
         len > 0
     };

@@ -4,7 +4,7 @@
 mod tests;
 
 use super::addresses::{Address, Known, address, addresses_of, room};
-use super::{BpfError, next_key, open};
+use super::{BpfError, load, next_key, open};
 use crate::config::Settings;
 use crate::flow::Key;
 use crate::packet::{Addresses, Protocol};
@@ -153,7 +153,8 @@ impl Marks {
         let mut marks = Marks { ebpf, keys, state, own: BTreeSet::new(), known: Default::default() };
         marks.extend(settings)?;
         for name in [ARRIVE, EMERGE, DEPART] {
-            marks.program(name)?.load()?;
+            let program = marks.program(name)?;
+            load(|| program.load())?;
         }
         Ok(marks)
     }

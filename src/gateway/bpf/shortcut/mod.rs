@@ -4,7 +4,7 @@ mod cell;
 #[cfg(test)]
 mod tests;
 
-use super::{BpfError, open};
+use super::{BpfError, load, open};
 use crate::engine::Path;
 use crate::flow::{Carried, Sequence};
 use crate::time::Instant;
@@ -43,7 +43,8 @@ impl Shortcut {
         let paths = ebpf.take_map("paths").expect("a map of the program");
         let cells = Cells::of(ebpf.take_map("flows").expect("a map of the program"), flows)?;
         let mut shortcut = Shortcut { ebpf, paths, cells };
-        shortcut.program()?.load()?;
+        let program = shortcut.program()?;
+        load(|| program.load())?;
         Ok(shortcut)
     }
 
