@@ -282,6 +282,9 @@ impl Basis {
                 continue;
             }
             let (before, now) = (entry(&self.changes), entry(changes));
+            if before == now {
+                continue;
+            }
             if let (Some(_), Some(span)) = (now, draft.deadline) {
                 let within = humantime::format_duration(span);
                 row.text = match row.changed {

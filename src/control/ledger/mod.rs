@@ -47,8 +47,8 @@ pub enum Ask {
         target: Target,
         /// The keys with their values in the notation of the file.
         values: BTreeMap<String, Option<String>>,
-        /// When draining: after what time the remaining flows are ended.
-        deadline: Option<Duration>,
+        /// When draining: when the remaining flows are ended.
+        deadline: Deadline,
     },
     /// Adds a server.
     Add {
@@ -71,6 +71,18 @@ pub enum Ask {
         /// Its key; none for all.
         key: Option<String>,
     },
+}
+
+/// When the remaining flows of a draining server are ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deadline {
+    /// As it is; never for a server that does not drain yet.
+    #[default]
+    Keep,
+    /// Never.
+    Never,
+    /// After this time.
+    After(Duration),
 }
 
 /// What became of a request.

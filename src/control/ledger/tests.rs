@@ -81,12 +81,18 @@ impl Lab {
 
 fn set(kind: Kind, name: &str, values: &[(&str, &str)]) -> Ask {
     let value = |(key, value): &(&str, &str)| ((*key).into(), Some((*value).into()).filter(|v: &String| !v.is_empty()));
-    Ask::Set { target: Target::new(kind, name), values: values.iter().map(value).collect(), deadline: None }
+    Ask::Set { target: Target::new(kind, name), values: values.iter().map(value).collect(), deadline: Deadline::Keep }
 }
 
 fn drain(name: &str, seconds: Option<u64>) -> Ask {
     let values = [("state".into(), Some("\"draining\"".into()))].into();
-    Ask::Set { target: Target::new(Kind::Server, name), values, deadline: seconds.map(Duration::from_secs) }
+    let deadline = seconds.map_or(Deadline::Keep, |seconds| Deadline::After(Duration::from_secs(seconds)));
+    Ask::Set { target: Target::new(Kind::Server, name), values, deadline }
+}
+
+fn drain_for_ever(name: &str) -> Ask {
+    let values = [("state".into(), Some("\"draining\"".into()))].into();
+    Ask::Set { target: Target::new(Kind::Server, name), values, deadline: Deadline::Never }
 }
 
 fn add(name: &str, keys: &[(&str, &str)]) -> Ask {
@@ -201,7 +207,7 @@ fn what_cannot_be_is_refused_with_a_hint_and_changes_nothing() {
             Ask::Set {
                 target: Target::new(Kind::Server, "web/a"),
                 values: [("state".into(), Some("'enabled'".into()))].into(),
-                deadline: Some(Duration::from_secs(1)),
+                deadline: Deadline::After(Duration::from_secs(1)),
             },
             "a deadline is for draining only",
         ),
@@ -258,31 +264,47 @@ fn everything_goes_back_to_the_file() {
     lab.check();
 }
 
+/// Opens a flow to the only server of the pool `api`.
+fn open_flow(engine: &mut Engine, port: u16) {
+    let mut packet = Vec::new();
+    let builder = etherparse::PacketBuilder::ipv4([100, 0, 0, 1], [192, 0, 2, 81], 64).udp(port, 80);
+    builder.write(&mut packet, b"hello").unwrap();
+    engine.handle_packet(at(1), &mut packet, crate::packet::Meta::default());
+}
+
 #[test]
 fn a_deadline_is_a_change_of_its_own() {
     let mut lab = Lab::new();
-    let rows = lab.ask(&drain("web/a", Some(60))).unwrap();
-    assert_eq!(rows[0].text, "server web/a: state \"enabled\" -> \"draining\" (at once), remaining flows end in 1m");
-    assert_eq!(rows[0].flows, Some(0));
-    let rows = lab.ask(&drain("web/a", Some(90))).unwrap();
-    assert_eq!((rows[0].changed, &rows[0].text[..]), (true, "server web/a: draining, remaining flows end in 1m 30s"));
+    open_flow(&mut lab.engine, 5000);
+    let rows = lab.ask(&drain("api/a", Some(60))).unwrap();
+    assert_eq!(rows[0].text, "server api/a: state \"enabled\" -> \"draining\" (at once), remaining flows end in 1m");
+    assert_eq!(rows[0].flows, Some(1));
+    let rows = lab.ask(&drain("api/a", Some(90))).unwrap();
+    assert_eq!((rows[0].changed, &rows[0].text[..]), (true, "server api/a: draining, remaining flows end in 1m 30s"));
     assert_eq!(lab.ledger.change_rows(at(31))[0].deadline_ms, Some(60_000));
-    let rows = lab.ask(&drain("web/a", None)).unwrap();
-    assert_eq!((rows[0].changed, &rows[0].text[..]), (true, "server web/a: draining, without a deadline"));
-    assert!(!lab.ask(&drain("web/a", None)).unwrap()[0].changed);
+    // Whoever says nothing about it, as a second operator who waits for the end, leaves it as it is.
+    let rows = lab.ask(&drain("api/a", None)).unwrap();
+    assert_eq!((rows[0].changed, &rows[0].text[..]), (false, "server api/a: nothing changes, it is so already"));
+    assert_eq!(lab.ledger.change_rows(at(31))[0].deadline_ms, Some(60_000));
+    // Also beside another key.
+    let rows = lab.set(Kind::Server, "api/a", &[("state", "\"draining\""), ("weight", "3")]).unwrap();
+    assert_eq!(rows[0].text, "server api/a: weight 1 -> 3 (new flows only)");
+    assert_eq!(lab.ledger.change_rows(at(31)).iter().find_map(|row| row.deadline_ms), Some(60_000));
+    let left = |lab: &Lab| lab.engine.servers(at(31)).into_iter().find(|row| row.server == "a" && row.pool == "api");
+    assert_eq!(left(&lab).unwrap().drain_deadline_ms, Some(60_000));
+    let rows = lab.ask(&drain_for_ever("api/a")).unwrap();
+    assert_eq!((rows[0].changed, &rows[0].text[..]), (true, "server api/a: draining, without a deadline"));
+    assert_eq!(left(&lab).unwrap().drain_deadline_ms, None);
+    for ask in [drain("api/a", None), drain_for_ever("api/a")] {
+        assert!(!lab.ask(&ask).unwrap()[0].changed);
+    }
     lab.check();
 }
 
 #[test]
 fn draining_is_followed_to_its_end() {
     let mut lab = Lab::new();
-    let flow = |engine: &mut Engine, port: u16| {
-        let mut packet = Vec::new();
-        let builder = etherparse::PacketBuilder::ipv4([100, 0, 0, 1], [192, 0, 2, 81], 64).udp(port, 80);
-        builder.write(&mut packet, b"hello").unwrap();
-        engine.handle_packet(at(1), &mut packet, crate::packet::Meta::default());
-    };
-    flow(&mut lab.engine, 5000);
+    open_flow(&mut lab.engine, 5000);
     let state =
         |lab: &Lab, second| lab.ledger.drain_row(&lab.engine, at(second), "api/a").map(|row| (row.state, row.flows));
     assert_eq!(state(&lab, 1), Ok((DrainState::NotDraining, 1)));

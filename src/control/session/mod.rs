@@ -11,7 +11,7 @@ use super::SystemState;
 use super::access::HttpState;
 use super::desk::{Desk, ReloadOrder, Ticket};
 use super::explain::explain;
-use super::ledger::{Ask, Ledger, Reply};
+use super::ledger::{Ask, Deadline, Ledger, Reply};
 use super::packet_words::PacketWords;
 use super::pair::Pairing;
 use super::protocol::{
@@ -375,7 +375,9 @@ impl Session {
                 Err(error) => self.fail(error),
             },
             Request::Set { object: target, values, deadline_ms } => {
-                let deadline = deadline_ms.map(Duration::from_millis);
+                let deadline = deadline_ms.map_or(Deadline::Keep, |within| {
+                    within.map_or(Deadline::Never, |ms| Deadline::After(Duration::from_millis(ms)))
+                });
                 self.go_on(Waiting::Asks(Ask::Set { target, values, deadline }), floor);
             }
             Request::Add { object: target, values } => self.go_on(Waiting::Asks(Ask::Add { target, values }), floor),
