@@ -35,7 +35,7 @@ pub use filter_words::{FilterError, FilterWords};
 pub use ledger::{Ask, Basis, Deadline, Kept, Ledger, LedgerCopy, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
 pub use pair::{Begun, PairFacts, Pairing, RoleWord, Takeover};
-#[cfg(feature = "save")]
+#[cfg(feature = "web")]
 pub(crate) use protocol::or_null;
 pub use protocol::{
     Answer, ChangeRow, ChangedRow, ClearedRow, ClientReport, ClientRow, DeviceCounters, Done, DrainRow, DrainState,
@@ -43,6 +43,7 @@ pub use protocol::{
     PairStatus, PoolRow, RefusedRow, ReloadKind, ReloadRow, RepairRow, Request, SourceRow, Status, SyncRow,
     TakeoverRow, TokenRow, Totals, TroubleRow,
 };
+#[cfg(feature = "save")]
 pub use saved::{Saved, patch, saved};
 pub use session::{About, CHUNK, Floor, MAX_INPUT, Outside, Progress, Session};
 pub use snapshot::{Gathered, Gathering, Snapshot, Topic, Work};
