@@ -553,3 +553,40 @@ fn a_change_of_a_server_from_outside_waits_for_the_server() {
     lab.ask(&go_back(Some((Kind::Server, "10.0.1.2")), None)).unwrap();
     lab.check();
 }
+
+#[test]
+fn weights_and_states_are_compared_in_portions_whatever_the_order_of_the_servers() {
+    let swapped = TEXT
+        .replace("name = 'a', address = '10.0.0.1'", "name = 'x', address = '10.0.0.2'")
+        .replace("name = 'b', address = '10.0.0.2'", "name = 'a', address = '10.0.0.1'")
+        .replace("name = 'x'", "name = 'b'");
+    for text in [TEXT, &swapped] {
+        let mut lab = Lab::new();
+        lab.engine = Engine::new(&parse_with_warnings(text, "lb.toml").unwrap().settings.with_seed(77));
+        lab.set(Kind::Server, "web/b", &[("weight", "5")]).unwrap();
+        lab.ask(&drain("web/a", Some(60))).unwrap();
+        let ids: Vec<_> = (0..).map_while(|place| Some(lab.engine.set_by_operators(place)?.id)).collect();
+        assert_eq!(ids.len(), 3);
+        for server in ids {
+            for change in [
+                Change::Weight { server, weight: 99 },
+                Change::Admin { server, admin: Admin::Disabled, deadline: None },
+            ] {
+                lab.engine.apply(at(2), change).unwrap();
+            }
+        }
+        let (mut from, mut steps) = (Some(0), 0);
+        while let Some(place) = from {
+            from = lab.ledger.assert_part(&mut lab.engine, at(3), place, 1);
+            steps += 1;
+            let others = lab.engine.servers(at(3)).iter().filter(|row| row.weight == 99).count();
+            assert_eq!(others, 3 - steps, "one server in each step");
+        }
+        let rows = lab.engine.servers(at(3)).into_iter();
+        let mut told: Vec<_> =
+            rows.map(|row| (format!("{}/{}", row.pool, row.server), row.weight, row.admin)).collect();
+        told.sort_by(|one, other| one.0.cmp(&other.0));
+        let want = [("api/a", 1, Admin::Enabled), ("web/a", 1, Admin::Draining), ("web/b", 5, Admin::Enabled)];
+        assert_eq!(told, want.map(|(name, weight, admin)| (name.to_owned(), weight, admin)), "{text}");
+    }
+}

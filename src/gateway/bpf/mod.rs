@@ -8,6 +8,8 @@ pub mod marks;
 pub mod shortcut;
 pub mod steering;
 
+pub use addresses::{AddressSet, addresses_of};
+
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use std::error::Error;
 use std::fmt;
