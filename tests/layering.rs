@@ -130,14 +130,14 @@ const DRIVERS: &[Driver] = &[
     Driver { dir: "tools/eqctl", uses: &["control"], daemon: &["clap", "ratatui", "terminal_size"] },
     // Manual pages and completions.
     Driver { dir: "tools/deb", uses: &["cli"], daemon: &["clap"] },
-    // The gateway for its huge pages.
+    // The gateway for its huge pages; the system for threads and signals of live gateways.
     Driver {
         dir: "benches",
         uses: &[
             "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "control",
             "gateway",
         ],
-        daemon: &[],
+        daemon: &["rustix"],
     },
     Driver {
         dir: "fuzz",

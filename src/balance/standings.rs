@@ -149,6 +149,12 @@ impl Standings {
         self.server(server).admin == Admin::Draining
     }
 
+    /// Returns the weight and the administrative state of a server, and whether its draining ends by force.
+    pub fn set_by_operators(&self, server: ServerId) -> (u16, Admin, bool) {
+        let state = self.server(server);
+        (state.weight, state.admin, state.deadline.is_some())
+    }
+
     /// Changes the weight of a server.
     pub fn set_weight(&mut self, roster: &Roster, now: Instant, server: ServerId, weight: u16) {
         self.change(roster, now, server, |state| state.weight = weight);

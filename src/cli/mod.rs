@@ -171,17 +171,17 @@ fn open(
     match (Gateway::take_over(settings, file, taker), as_usual) {
         // What the system lacks is lacking in every start.
         (Err(error), Some((settings, file))) if !matches!(error, GatewayError::Preflight(_)) => {
-            not_followed(&error.to_string(), manager);
+            not_followed(&error.to_string(), &settings.gateway, manager);
             Gateway::open_configured(settings, file)
         }
         (other, _) => other,
     }
 }
 
-fn not_followed(why: &str, manager: &Notifier) {
+fn not_followed(why: &str, gateway: &config::GatewaySettings, manager: &Notifier) {
     log::warn!("cannot take over from the gateway that has stopped: {why}; its connections end");
     // The device is free once nobody has it open.
-    kept::forget(manager);
+    kept::forget(manager, &gateway.device);
 }
 
 /// Finds the gateway whose place to take: the one that is running, if that is asked for, or the one that the service manager
@@ -195,7 +195,7 @@ fn predecessor(gateway: &config::GatewaySettings, takeover: bool, manager: &Noti
         return Ok(None);
     }
     let taker = Taker::of_kept(kept, gateway);
-    Ok(taker.inspect_err(|why| not_followed(why, manager)).ok())
+    Ok(taker.inspect_err(|why| not_followed(why, gateway, manager)).ok())
 }
 
 /// Replaces a seed of 0 by a random one, so that nobody outside can predict a choice. It is logged: with it, a replay

@@ -32,9 +32,11 @@ pub use changes::compare;
 pub use desk::{Desk, ReloadOrder, Reloaded, Ticket};
 pub use explain::{difference, explain};
 pub use filter_words::{FilterError, FilterWords};
-pub use ledger::{Ask, Basis, Kept, Ledger, LedgerCopy, Merged, Order, Reply, Resolved};
+pub use ledger::{Ask, Basis, Deadline, Kept, Ledger, LedgerCopy, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
 pub use pair::{Begun, PairFacts, Pairing, RoleWord, Takeover};
+#[cfg(feature = "web")]
+pub(crate) use protocol::or_null;
 pub use protocol::{
     Answer, ChangeRow, ChangedRow, ClearedRow, ClientReport, ClientRow, DeviceCounters, Done, DrainRow, DrainState,
     EventRow, Explained, Failure, FileRow, HeldRow, HttpRow, KilledRow, LinkRow, ObjectRow, OperationRow, PROTOCOL,

@@ -27,12 +27,17 @@ use crate::engine::{
     StickyQuery, StickyRow,
 };
 use crate::ids::FlowId;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Version of this protocol; increased whenever an old client would misread an answer.
 pub const PROTOCOL: u32 = 6;
+
+/// Reads a field that may be there, and may be `null`.
+pub(crate) fn or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
 
 /// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,9 +144,10 @@ pub enum Request {
         object: Target,
         /// The new value of each key in the notation of the file, `5`, `"30s"`; null for the default.
         values: BTreeMap<String, Option<String>>,
-        /// When draining: milliseconds after which the remaining flows are ended.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        deadline_ms: Option<u64>,
+        /// When draining: milliseconds after which the remaining flows are ended; `null` for never. Without it, a deadline that
+        /// there is stays.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_null")]
+        deadline_ms: Option<Option<u64>>,
     },
     /// Adds a server: one [`Answer::Changed`].
     Add {
@@ -427,6 +433,14 @@ mod tests {
                     deadline_ms: None,
                 },
                 r#"{"request":"set","object":{"kind":"server","name":"p/a"},"values":{"weight":"3"}}"#,
+            ),
+            (
+                Request::Set {
+                    object: Target::new(Kind::Server, "p/a"),
+                    values: [("state".into(), None)].into(),
+                    deadline_ms: Some(None),
+                },
+                r#"{"request":"set","object":{"kind":"server","name":"p/a"},"values":{"state":null},"deadline_ms":null}"#,
             ),
             (
                 Request::Drop { object: Some(Target::new(Kind::Rule, "r")), key: None },

@@ -90,6 +90,7 @@ pub use state::{
 };
 pub use sticky::{StickyQuery, StickyRow, StickyWalk};
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Short, Verdict, Weight};
+pub use view::SetByOperators;
 
 use crate::config::Settings;
 use crate::flow::{Key, TableTooBig};

@@ -3,6 +3,7 @@
 use super::{
     Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, PartRow, PressureRow, Reason, RuleRow, ServerRow, ServiceRow,
 };
+use crate::balance::Admin;
 use crate::config::{NoServer, find_server};
 use crate::flow::{Key, NatPool, Table, Usage};
 use crate::ids::{ServerId, ServiceId};
@@ -18,6 +19,25 @@ fn millis(span: Duration) -> u64 {
 
 /// Slots that one call of [`Engine::flows`] examines per row that it may return.
 const SLOTS_PER_ROW: usize = 32;
+
+/// What operators can set of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct SetByOperators<'a> {
+    /// The server.
+    pub id: ServerId,
+    /// The name of its pool.
+    pub pool: &'a str,
+    /// Its name.
+    pub server: &'a str,
+    /// Its weight.
+    pub weight: u16,
+    /// Its administrative state.
+    pub admin: Admin,
+    /// Whether its draining ends by force.
+    pub has_deadline: bool,
+    /// Its flows.
+    pub flows: u32,
+}
 
 impl Engine {
     /// Returns the totals.
@@ -49,6 +69,14 @@ impl Engine {
             }
         }
         (end < all).then_some(end)
+    }
+
+    /// Returns what operators can set of the server at a place of the configuration; none at the end.
+    pub fn set_by_operators(&self, place: usize) -> Option<SetByOperators<'_>> {
+        let id = *self.plan.order().servers.get(place)?;
+        let (pool, server) = self.plan.pool_and_server(id);
+        let (weight, admin, has_deadline) = self.standing.servers().set_by_operators(id);
+        Some(SetByOperators { id, pool, server, weight, admin, has_deadline, flows: self.shard.chooser().flows(id) })
     }
 
     /// Returns a server.

@@ -144,7 +144,7 @@ impl EventLoop {
         let output = Output::new(queues.first().name());
         follower.tell_all(&mut engine, BEGIN + clock.elapsed());
         let mut reloads = Reloads::new();
-        reloads.start_with(found.clone());
+        reloads.start_with(found.clone(), ledger.in_force());
         if marking.is_some() {
             engine.collect_ended();
             engine.pass_strays();

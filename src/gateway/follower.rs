@@ -59,7 +59,11 @@ impl Follower {
 
     /// Looks up the paths to the servers of other settings, by slot, as soon as packets have had their turn.
     pub(super) fn follow(&mut self, settings: &Settings, now: Instant) {
-        let targets = Targets::new(settings, self.targets.own());
+        self.follow_targets(Targets::new(settings, self.targets.own()), now);
+    }
+
+    /// The same with the addresses of the servers.
+    pub(super) fn follow_targets(&mut self, targets: Targets, now: Instant) {
         // The engine may have learned a smaller MTU of a server that stays: only changes are passed to it.
         self.paths = self.targets.known_of(&self.paths, &targets);
         self.targets = targets;

@@ -4,8 +4,8 @@
 //! untranslated. So keys are removed only if the engine has no such flow, and while any may be missing, the programs mark
 //! everything that comes from the servers. It holds no policy: which flows there are is the engine's to say.
 
-use super::bpf::BpfError;
 use super::bpf::marks::{Attached, Keys, Marks, Reply};
+use super::bpf::{AddressSet, BpfError};
 use super::event_loop::BEGIN;
 use super::netlink::{Netlink, NetlinkError};
 use crate::config::Settings;
@@ -139,13 +139,13 @@ impl Marking {
     }
 
     /// Adds the servers and sources of settings to those that the programs know.
-    pub(super) fn extend(&mut self, settings: &Settings) -> Result<(), BpfError> {
-        self.marks.extend(settings)
+    pub(super) fn extend(&mut self, settings: &Settings, servers: &AddressSet) -> Result<(), BpfError> {
+        self.marks.extend(settings, servers)
     }
 
     /// Has the programs forget servers and sources that are not in the settings.
-    pub(super) fn restrict(&mut self, settings: &Settings) {
-        self.marks.restrict(settings);
+    pub(super) fn restrict(&mut self, settings: &Settings, servers: &AddressSet) {
+        self.marks.restrict(settings, servers);
     }
 
     /// Takes note that devices may have come or gone.

@@ -55,8 +55,14 @@ impl Targets {
 
     /// Returns what is known of the addresses of other targets.
     pub fn known_of(&self, paths: &Paths, others: &Targets) -> Paths {
-        let known: HashMap<_, _> = self.all.iter().map(|t| (t.server, t.address)).zip(&paths.mtus).collect();
-        let mtu = |target: &Target| known.get(&(target.server, target.address)).map_or(0, |mtu| **mtu);
+        // Both are in the order of the servers.
+        let mut from = 0;
+        let mtu = |target: &Target| {
+            from += self.all[from..].iter().take_while(|known| known.server < target.server).count();
+            let of_server = self.all[from..].iter().zip(paths.mtus.get(from..).unwrap_or_default());
+            let mut of_server = of_server.take_while(|(known, _)| known.server == target.server);
+            of_server.find(|(known, _)| known.address == target.address).map_or(0, |(_, mtu)| *mtu)
+        };
         Paths { mtus: others.all.iter().map(mtu).collect(), interfaces: paths.interfaces.clone() }
     }
 
@@ -178,6 +184,26 @@ mod tests {
             (0, false),
             "the gateway's own device is not a path to a server"
         );
+    }
+
+    #[test]
+    fn what_is_known_of_an_address_stays_known_with_other_targets() {
+        let of = |servers: &[(&str, Option<u16>)]| {
+            Targets::new(&settings(&[("192.0.2.10", Protocol::Udp, 80, 80)], servers), "eqtest0")
+        };
+        let before = of(&[("10.0.0.1", None), ("10.0.0.2", None), ("10.0.0.3", None), ("10.0.0.4", None)]);
+        let paths = Paths { mtus: vec![1001, 1002, 1003], ..Paths::default() };
+        let cases: [(&[(&str, Option<u16>)], &[u16]); 4] = [
+            (&[("10.0.0.1", None), ("10.0.0.2", None), ("10.0.0.3", None)], &[1001, 1002, 1003]),
+            (&[("10.0.0.1", None), ("10.0.0.9", None), ("10.0.0.3", None), ("10.0.0.4", None)], &[1001, 0, 1003, 0]),
+            // Another server has the address now.
+            (&[("10.0.0.2", None), ("10.0.0.2", None)], &[0, 1002]),
+            (&[], &[]),
+        ];
+        for (servers, want) in cases {
+            assert_eq!(before.known_of(&paths, &of(servers)).mtus, want, "{servers:?}");
+        }
+        assert_eq!(of(&[]).known_of(&Paths::default(), &before).mtus, [0; 4]);
     }
 
     #[test]

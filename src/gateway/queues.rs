@@ -1,7 +1,7 @@
 //! The queues of the device, and in which order packets are taken from them.
 
-use super::bpf::BpfError;
 use super::bpf::steering::{self, Steering};
+use super::bpf::{AddressSet, BpfError};
 use super::preflight;
 use super::tun::{Frame, OpenError, Tun};
 use crate::config::Settings;
@@ -24,15 +24,15 @@ impl Opener {
         Opener { name: settings.gateway.device.clone(), offload: settings.gateway.offload, program }
     }
 
-    /// Adds the servers of settings to those that the program that chooses the queue knows.
-    pub(super) fn extend(&mut self, settings: &Settings) -> Result<(), BpfError> {
-        self.program.as_mut().map_or(Ok(()), |program| program.extend(settings))
+    /// Adds servers to those that the program that chooses the queue knows.
+    pub(super) fn extend(&mut self, servers: &AddressSet) -> Result<(), BpfError> {
+        self.program.as_mut().map_or(Ok(()), |program| program.extend(servers))
     }
 
-    /// Has it forget servers that are not in the settings.
-    pub(super) fn restrict(&mut self, settings: &Settings) {
+    /// Has it forget other servers than these.
+    pub(super) fn restrict(&mut self, servers: &AddressSet) {
         if let Some(program) = &mut self.program {
-            program.restrict(settings);
+            program.restrict(servers);
         }
     }
 

@@ -26,6 +26,27 @@ pub struct Answers {
     pub ports: Option<(u16, u16)>,
 }
 
+/// What the kernel must route to the device.
+#[derive(Debug, Clone)]
+pub struct Routing {
+    /// The networks, as by [`routed_addresses`].
+    pub networks: BTreeSet<IpNet>,
+    /// The selectors of replies, as by [`answers`].
+    pub answers: Vec<Answers>,
+}
+
+impl Routing {
+    /// Computes it, which takes about 10 ms for 10,000 servers.
+    pub fn of(settings: &Settings) -> Routing {
+        Routing { networks: routed_addresses(settings), answers: answers(settings) }
+    }
+
+    /// Returns whether any IPv4 and any IPv6 address is routed to the device.
+    pub fn families(&self) -> (bool, bool) {
+        families_of(&self.networks)
+    }
+}
+
 /// Returns the networks routed to the device, IPv4 first: those of the services, mostly single addresses; the
 /// addresses that probes are sent from; and those of NAT pools, as the fewest networks that cover exactly them.
 pub fn routed_addresses(settings: &Settings) -> BTreeSet<IpNet> {
@@ -42,8 +63,11 @@ pub fn routed_addresses(settings: &Settings) -> BTreeSet<IpNet> {
 
 /// Returns whether any IPv4 and any IPv6 address is routed to the device.
 pub fn families(settings: &Settings) -> (bool, bool) {
-    let addresses = routed_addresses(settings);
-    (addresses.iter().any(|n| n.addr().is_ipv4()), addresses.iter().any(|n| n.addr().is_ipv6()))
+    families_of(&routed_addresses(settings))
+}
+
+fn families_of(networks: &BTreeSet<IpNet>) -> (bool, bool) {
+    (networks.iter().any(|n| n.addr().is_ipv4()), networks.iter().any(|n| n.addr().is_ipv6()))
 }
 
 /// Returns the selectors that match the replies of all servers, sorted; at most [`MOST_RULES`] per family.

@@ -96,8 +96,8 @@ pub enum Unroutable {
 #[serde(deny_unknown_fields)]
 struct State {
     state: Word,
-    #[serde(default)]
-    deadline_ms: Option<u64>,
+    #[serde(default, deserialize_with = "control::or_null")]
+    deadline_ms: Option<Option<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -329,6 +329,10 @@ mod tests {
         let drain = r#"POST /api/servers/web/web-1 | {"state":"draining","deadline_ms":60000}"#;
         let want = r#"{"request":"set","object":{"kind":"server","name":"web/web-1"},"values":{"state":"\"draining\""},"deadline_ms":60000}"#;
         assert_eq!(asked(drain), (want.into(), true));
+        let (never, want) = (drain.replace("60000", "null"), want.replace("60000", "null"));
+        assert_eq!(asked(&never), (want, true), "a deadline is removed");
+        let (kept, _) = asked(&drain.replace(",\"deadline_ms\":60000", ""));
+        assert!(!kept.contains("deadline_ms"), "{kept}");
         for state in ["enabled", "disabled"] {
             let (text, is_change) = asked(&format!("POST /api/servers/web/a%2d1 | {{\"state\":\"{state}\"}}"));
             assert!(
@@ -349,6 +353,7 @@ mod tests {
             r#"{"state":"up"}"#,
             r#"{"state":"enabled","x":1}"#,
             r#"{"state":"enabled","deadline_ms":5}"#,
+            r#"{"state":"enabled","deadline_ms":null}"#,
         ] {
             let got = route(&format!("POST /api/servers/web/web-1 | {body}"));
             assert!(matches!(got, Err(Unroutable::Wrong(_))), "{body}: {got:?}");

@@ -148,6 +148,16 @@ fn a_drain_is_waited_for_and_its_exit_code_says_how_it_ended() {
     let mut waiting = Waiting::start(&socket, &["server", "drain", "p/b", "--deadline", "10s", "--wait"]);
     assert!(waiting.line().ends_with("(at once), remaining flows end in 10s; it has 2 flows left\n"));
     assert_eq!(waiting.line(), "server p/b: 2 flows left, deadline in 10.0s\n");
+    // Somebody else who only waits leaves the deadline as it is; it is removed by its own word.
+    let mut other = Waiting::start(&socket, &["server", "drain", "p/b", "--wait"]);
+    assert!(other.line().contains("nothing changes"));
+    assert_eq!(other.line(), "server p/b: 2 flows left, deadline in 10.0s\n");
+    other.0.kill().unwrap();
+    other.0.wait().unwrap();
+    assert!(
+        run(&["server", "drain", "p/b", "--deadline", "none"]).starts_with("server p/b: draining, without a deadline")
+    );
+    assert!(run(&["server", "drain", "p/b", "--deadline", "10s"]).contains("remaining flows end in 10s"));
     clock.fetch_add(10_000_000_000, Ordering::SeqCst);
     let (rest, said, code) = waiting.end();
     assert_eq!((rest.as_str(), code), ("server p/b: the deadline passed: 2 flows were ended\n", Some(3)), "{said}");

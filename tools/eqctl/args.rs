@@ -302,9 +302,10 @@ pub enum ServerCommand {
         /// The server, as listed by `eqctl servers`.
         #[arg(value_name = "SERVER")]
         server: String,
-        /// End the remaining flows after this time (such as 10m), TCP flows by resets to both ends.
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-        deadline: Option<Duration>,
+        /// End the remaining flows after this time (such as 10m), TCP flows by resets to both ends. "none" removes the deadline
+        /// of a server that drains already; without this option it stays.
+        #[arg(long, value_name = "TIME|none", value_parser = deadline)]
+        deadline: Option<Deadline>,
         /// Wait for the end, and show what is left. Ctrl-C stops waiting; the server goes on draining.
         #[arg(long)]
         wait: bool,
@@ -335,6 +336,17 @@ pub enum ServerCommand {
     },
 }
 
+/// After what time the flows of a draining server are ended; none for never.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Option<Duration>);
+
+fn deadline(text: &str) -> Result<Deadline, humantime::DurationError> {
+    if text == "none" {
+        return Ok(Deadline(None));
+    }
+    humantime::parse_duration(text).map(|span| Deadline(Some(span)))
+}
+
 impl ServerCommand {
     /// Returns the request for it.
     pub fn request(&self) -> Request {
@@ -356,7 +368,8 @@ impl ServerCommand {
             ServerCommand::Drain { server: name, deadline, .. } => Request::Set {
                 object: server(name),
                 values: [("state".into(), Some("\"draining\"".into()))].into(),
-                deadline_ms: deadline.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+                deadline_ms: deadline
+                    .map(|Deadline(span)| span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))),
             },
             ServerCommand::Disable { server } => state(server, "disabled"),
             ServerCommand::Enable { server } => state(server, "enabled"),

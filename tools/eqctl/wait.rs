@@ -87,6 +87,9 @@ fn ended(client: &mut Client, server: &str) -> Result<u64, Failed> {
 }
 
 fn stopped(server: &str, last: Option<&(DrainRow, Instant)>, error: &ClientError) -> Failed {
-    let left = last.map_or(String::new(), |(row, _)| format!(" with {} flows left", row.flows));
+    let left = last.map_or(String::new(), |(row, _)| match row.flows {
+        1 => " with 1 flow left".into(),
+        flows => format!(" with {flows} flows left"),
+    });
     Failed::Gateway(ClientError::Refused(format!("the gateway stopped while {server} was draining{left}: {error}")))
 }

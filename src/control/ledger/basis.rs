@@ -83,7 +83,13 @@ impl<'s> Places<'s> {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&'s ServerSettings> {
-        self.1.get(&name.split_once('/')?).map(|place| &self.0.servers[*place])
+        let (pool, server) = name.split_once('/')?;
+        self.of(pool, server)
+    }
+
+    /// Returns a server of a pool.
+    pub(super) fn of(&self, pool: &str, server: &str) -> Option<&'s ServerSettings> {
+        self.1.get(&(pool, server)).map(|place| &self.0.servers[*place])
     }
 }
 
@@ -282,6 +288,9 @@ impl Basis {
                 continue;
             }
             let (before, now) = (entry(&self.changes), entry(changes));
+            if before == now {
+                continue;
+            }
             if let (Some(_), Some(span)) = (now, draft.deadline) {
                 let within = humantime::format_duration(span);
                 row.text = match row.changed {

@@ -1,6 +1,6 @@
 //! What a request makes of the changes, before anything is checked against the rest of the configuration.
 
-use super::{Ask, Basis};
+use super::{Ask, Basis, Deadline};
 use crate::config::changes::{Changes, Entry, Kind, Said, Target, Value, Who};
 use crate::config::keys::{Takes, find};
 use crate::config::{NoServer, closest, find_server, listing};
@@ -15,7 +15,7 @@ pub(super) struct Draft {
     pub(super) targets: Vec<Target>,
     /// The keys that it concerns; none where an object comes or goes.
     pub(super) keys: Vec<(Target, Option<String>)>,
-    /// When draining begins: after what time it ends.
+    /// When draining: after what time it ends.
     pub(super) deadline: Option<Duration>,
     pub(super) removed: Vec<String>,
     pub(super) at_once: bool,
@@ -106,22 +106,28 @@ impl Basis {
         who: Who,
         target: &Target,
         values: &BTreeMap<String, Option<String>>,
-        deadline: Option<Duration>,
+        deadline: Deadline,
     ) -> Result<Draft, String> {
         let target = self.find(target)?;
-        let mut draft = Draft { changes: (*self.changes).clone(), deadline, ..Draft::default() };
         if values.is_empty() {
             return Err("nothing to set: write KEY=VALUE, for example weight=5".into());
         }
         let drains = values.get("state").is_some_and(|value| value.as_deref().is_some_and(is_draining));
-        if deadline.is_some() && !(drains && target.kind == Kind::Server) {
+        if deadline != Deadline::Keep && !(drains && target.kind == Kind::Server) {
             return Err("a deadline is for draining only".into());
         }
+        let until = match deadline {
+            Deadline::Keep => self.deadline(&target.name).filter(|_| drains && target.kind == Kind::Server),
+            Deadline::Never => None,
+            Deadline::After(span) => Some(now + span),
+        };
+        let left = until.map(|until| until.since(now));
+        let mut draft = Draft { changes: (*self.changes).clone(), deadline: left, ..Draft::default() };
         for (key, value) in values {
             settable(target.kind, key)?;
             let draining = key == "state" && value.as_deref().is_some_and(is_draining);
             let value = value.clone().map_or(Value::Unset, Value::Set);
-            let deadline = deadline.filter(|_| draining).map(|span| now + span);
+            let deadline = until.filter(|_| draining);
             draft.changes.put(
                 target.clone(),
                 Some(key.clone()),

@@ -47,8 +47,8 @@ pub enum Ask {
         target: Target,
         /// The keys with their values in the notation of the file.
         values: BTreeMap<String, Option<String>>,
-        /// When draining: after what time the remaining flows are ended.
-        deadline: Option<Duration>,
+        /// When draining: when the remaining flows are ended.
+        deadline: Deadline,
     },
     /// Adds a server.
     Add {
@@ -71,6 +71,18 @@ pub enum Ask {
         /// Its key; none for all.
         key: Option<String>,
     },
+}
+
+/// When the remaining flows of a draining server are ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deadline {
+    /// As it is; never for a server that does not drain yet.
+    #[default]
+    Keep,
+    /// Never.
+    Never,
+    /// After this time.
+    After(Duration),
 }
 
 /// What became of a request.
@@ -284,16 +296,24 @@ impl Ledger {
 
     /// Takes the end of a reload: a newer file is in force with these settings, or nothing was changed.
     pub fn reloaded(&mut self, engine: &mut Engine, now: Instant, merged: Option<(Merged, Arc<Settings>)>) {
+        if let Some((merged, settings)) = merged {
+            self.take_file(now, merged, settings);
+            self.assert(engine, now);
+        }
         self.under_way = UnderWay::Nothing;
-        let Some((merged, settings)) = merged else { return };
+    }
+
+    /// Takes a newer file that is in force with these settings, and returns what it replaces: dropping that takes a while.
+    /// [`Ledger::assert_part`] is to follow, and then [`Ledger::reloaded`] with none.
+    pub fn take_file(&mut self, now: Instant, merged: Merged, settings: Arc<Settings>) -> Basis {
         let Merged { file, changes, dropped, .. } = merged;
         self.edits += u64::from(!dropped.is_empty());
-        self.basis = Basis { file: Some(file), in_force: settings, changes: Arc::new(changes) };
+        let basis = Basis { file: Some(file), in_force: settings, changes: Arc::new(changes) };
         for dropped in &dropped {
             self.journal.note_logged(now, None, dropped.to_string());
             self.events.note(now, None, &dropped.to_string());
         }
-        self.assert(engine, now);
+        std::mem::replace(&mut self.basis, basis)
     }
 
     /// Takes note of what an operator did that is no change of the configuration: it goes to the log and the history.
@@ -302,36 +322,66 @@ impl Ledger {
         self.events.note(now, Some(who), what);
     }
 
-    /// Takes note of the settings that the driver has put in force: those of an order, or with servers from outside.
-    pub fn follow(&mut self, settings: &Arc<Settings>) {
-        self.basis.in_force = Arc::clone(settings);
+    /// Takes note of the settings that the driver has put in force, those of an order, and returns those before: dropping them
+    /// takes a while.
+    pub fn follow(&mut self, settings: &Arc<Settings>) -> Arc<Settings> {
+        std::mem::replace(&mut self.basis.in_force, Arc::clone(settings))
     }
 
     /// Brings the engine's weights, states and switches in line with the settings in force.
     fn assert(&mut self, engine: &mut Engine, now: Instant) {
-        let mut quick = Vec::new();
+        let mut from = Some(0);
+        while let Some(place) = from {
+            from = self.assert_part(engine, now, place, usize::MAX);
+        }
+    }
+
+    /// The same for at most `most` servers, from a place on; returns where to continue, none at the end.
+    pub fn assert_part(&mut self, engine: &mut Engine, now: Instant, from: usize, most: usize) -> Option<usize> {
         let settings = Arc::clone(&self.basis.in_force);
-        let places = Places::new(&settings);
-        for row in engine.servers(now).into_iter().filter(|row| !row.removed) {
-            let server = format!("{}/{}", row.pool, row.server);
-            let Some(own) = places.get(&server) else { continue };
-            if own.weight != row.weight {
+        let mut others = None;
+        let mut quick = Vec::new();
+        let mut ids = HashMap::new();
+        let mut place = from;
+        while let Some(is) = engine.set_by_operators(place).filter(|_| place - from < most) {
+            let at_its_place = settings
+                .servers
+                .get(place)
+                .filter(|own| own.name == is.server && settings.pools[own.pool.0 as usize].name == is.pool);
+            place += 1;
+            // The engine may have been made of settings in another order.
+            let own =
+                at_its_place.or_else(|| others.get_or_insert_with(|| Places::new(&settings)).of(is.pool, is.server));
+            let Some(own) = own else { continue };
+            let drains = own.admin == Admin::Draining || is.has_deadline;
+            if own.weight == is.weight && own.admin == is.admin && !drains {
+                continue;
+            }
+            let server = format!("{}/{}", is.pool, is.server);
+            ids.insert(server.clone(), is.id);
+            if own.weight != is.weight {
                 quick.push(Quick::Weight { server: server.clone(), weight: own.weight });
             }
             // One that has passed while no gateway ran ends the flows at once.
-            let deadline = self.basis.deadline(&server).filter(|_| row.flows > 0);
+            let deadline = self.basis.deadline(&server).filter(|_| is.flows > 0);
             let left = deadline.map(|deadline| deadline.since(now));
-            if own.admin != row.admin || left.is_some() != row.drain_deadline_ms.is_some() {
+            if own.admin != is.admin || left.is_some() != is.has_deadline {
                 quick.push(Quick::Admin { server, admin: own.admin, deadline: left });
             }
         }
-        for row in engine.rules() {
-            let found = self.basis.in_force.policy.rules.iter().find(|rule| rule.name == row.rule);
-            if let Some(rule) = found.filter(|rule| rule.enabled != row.enabled) {
-                quick.push(Quick::Rule { rule: row.rule, on: rule.enabled });
+        let is_end = engine.set_by_operators(place).is_none();
+        if is_end {
+            let wanted: HashMap<&str, bool> =
+                settings.policy.rules.iter().map(|rule| (rule.name.as_str(), rule.enabled)).collect();
+            for row in engine.rules() {
+                if let Some(on) = wanted.get(row.rule.as_str()).copied().filter(|on| *on != row.enabled) {
+                    quick.push(Quick::Rule { rule: row.rule, on });
+                }
             }
         }
-        self.carry_out(engine, now, &quick);
+        // The settings say it already.
+        quick.iter().for_each(|change| self.carry_out_one(engine, now, change, Some(&ids)));
+        (!is_end).then_some(place)
     }
 
     /// Makes a prepared change the one in force, and returns its rows.

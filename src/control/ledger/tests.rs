@@ -85,12 +85,18 @@ impl Lab {
 
 fn set(kind: Kind, name: &str, values: &[(&str, &str)]) -> Ask {
     let value = |(key, value): &(&str, &str)| ((*key).into(), Some((*value).into()).filter(|v: &String| !v.is_empty()));
-    Ask::Set { target: Target::new(kind, name), values: values.iter().map(value).collect(), deadline: None }
+    Ask::Set { target: Target::new(kind, name), values: values.iter().map(value).collect(), deadline: Deadline::Keep }
 }
 
 fn drain(name: &str, seconds: Option<u64>) -> Ask {
     let values = [("state".into(), Some("\"draining\"".into()))].into();
-    Ask::Set { target: Target::new(Kind::Server, name), values, deadline: seconds.map(Duration::from_secs) }
+    let deadline = seconds.map_or(Deadline::Keep, |seconds| Deadline::After(Duration::from_secs(seconds)));
+    Ask::Set { target: Target::new(Kind::Server, name), values, deadline }
+}
+
+fn drain_for_ever(name: &str) -> Ask {
+    let values = [("state".into(), Some("\"draining\"".into()))].into();
+    Ask::Set { target: Target::new(Kind::Server, name), values, deadline: Deadline::Never }
 }
 
 fn add(name: &str, keys: &[(&str, &str)]) -> Ask {
@@ -205,7 +211,7 @@ fn what_cannot_be_is_refused_with_a_hint_and_changes_nothing() {
             Ask::Set {
                 target: Target::new(Kind::Server, "web/a"),
                 values: [("state".into(), Some("'enabled'".into()))].into(),
-                deadline: Some(Duration::from_secs(1)),
+                deadline: Deadline::After(Duration::from_secs(1)),
             },
             "a deadline is for draining only",
         ),
@@ -262,31 +268,47 @@ fn everything_goes_back_to_the_file() {
     lab.check();
 }
 
+/// Opens a flow to the only server of the pool `api`.
+fn open_flow(engine: &mut Engine, port: u16) {
+    let mut packet = Vec::new();
+    let builder = etherparse::PacketBuilder::ipv4([100, 0, 0, 1], [192, 0, 2, 81], 64).udp(port, 80);
+    builder.write(&mut packet, b"hello").unwrap();
+    engine.handle_packet(at(1), &mut packet, crate::packet::Meta::default());
+}
+
 #[test]
 fn a_deadline_is_a_change_of_its_own() {
     let mut lab = Lab::new();
-    let rows = lab.ask(&drain("web/a", Some(60))).unwrap();
-    assert_eq!(rows[0].text, "server web/a: state \"enabled\" -> \"draining\" (at once), remaining flows end in 1m");
-    assert_eq!(rows[0].flows, Some(0));
-    let rows = lab.ask(&drain("web/a", Some(90))).unwrap();
-    assert_eq!((rows[0].changed, &rows[0].text[..]), (true, "server web/a: draining, remaining flows end in 1m 30s"));
+    open_flow(&mut lab.engine, 5000);
+    let rows = lab.ask(&drain("api/a", Some(60))).unwrap();
+    assert_eq!(rows[0].text, "server api/a: state \"enabled\" -> \"draining\" (at once), remaining flows end in 1m");
+    assert_eq!(rows[0].flows, Some(1));
+    let rows = lab.ask(&drain("api/a", Some(90))).unwrap();
+    assert_eq!((rows[0].changed, &rows[0].text[..]), (true, "server api/a: draining, remaining flows end in 1m 30s"));
     assert_eq!(lab.ledger.change_rows(at(31))[0].deadline_ms, Some(60_000));
-    let rows = lab.ask(&drain("web/a", None)).unwrap();
-    assert_eq!((rows[0].changed, &rows[0].text[..]), (true, "server web/a: draining, without a deadline"));
-    assert!(!lab.ask(&drain("web/a", None)).unwrap()[0].changed);
+    // Whoever says nothing about it, as a second operator who waits for the end, leaves it as it is.
+    let rows = lab.ask(&drain("api/a", None)).unwrap();
+    assert_eq!((rows[0].changed, &rows[0].text[..]), (false, "server api/a: no change: it is already so"));
+    assert_eq!(lab.ledger.change_rows(at(31))[0].deadline_ms, Some(60_000));
+    // Also beside another key.
+    let rows = lab.set(Kind::Server, "api/a", &[("state", "\"draining\""), ("weight", "3")]).unwrap();
+    assert_eq!(rows[0].text, "server api/a: weight 1 -> 3 (new flows only)");
+    assert_eq!(lab.ledger.change_rows(at(31)).iter().find_map(|row| row.deadline_ms), Some(60_000));
+    let left = |lab: &Lab| lab.engine.servers(at(31)).into_iter().find(|row| row.server == "a" && row.pool == "api");
+    assert_eq!(left(&lab).unwrap().drain_deadline_ms, Some(60_000));
+    let rows = lab.ask(&drain_for_ever("api/a")).unwrap();
+    assert_eq!((rows[0].changed, &rows[0].text[..]), (true, "server api/a: draining, without a deadline"));
+    assert_eq!(left(&lab).unwrap().drain_deadline_ms, None);
+    for ask in [drain("api/a", None), drain_for_ever("api/a")] {
+        assert!(!lab.ask(&ask).unwrap()[0].changed);
+    }
     lab.check();
 }
 
 #[test]
 fn draining_is_followed_to_its_end() {
     let mut lab = Lab::new();
-    let flow = |engine: &mut Engine, port: u16| {
-        let mut packet = Vec::new();
-        let builder = etherparse::PacketBuilder::ipv4([100, 0, 0, 1], [192, 0, 2, 81], 64).udp(port, 80);
-        builder.write(&mut packet, b"hello").unwrap();
-        engine.handle_packet(at(1), &mut packet, crate::packet::Meta::default());
-    };
-    flow(&mut lab.engine, 5000);
+    open_flow(&mut lab.engine, 5000);
     let state =
         |lab: &Lab, second| lab.ledger.drain_row(&lab.engine, at(second), "api/a").map(|row| (row.state, row.flows));
     assert_eq!(state(&lab, 1), Ok((DrainState::NotDraining, 1)));
@@ -358,4 +380,41 @@ fn a_reload_keeps_what_the_file_does_not_change_and_tells_the_rest() {
     assert!(lab.ledger.begin_reload().is_some());
     lab.ledger.reloaded(&mut lab.engine, at(6), None);
     assert!(lab.ask(&drain("web/a", None)).is_ok());
+}
+
+#[test]
+fn weights_and_states_are_compared_in_portions_whatever_the_order_of_the_servers() {
+    let swapped = TEXT
+        .replace("name = 'a', address = '10.0.0.1'", "name = 'x', address = '10.0.0.2'")
+        .replace("name = 'b', address = '10.0.0.2'", "name = 'a', address = '10.0.0.1'")
+        .replace("name = 'x'", "name = 'b'");
+    for text in [TEXT, &swapped] {
+        let mut lab = Lab::new();
+        lab.engine = Engine::new(&parse_with_warnings(text, "lb.toml").unwrap().settings.with_seed(77));
+        lab.set(Kind::Server, "web/b", &[("weight", "5")]).unwrap();
+        lab.ask(&drain("web/a", Some(60))).unwrap();
+        let ids: Vec<_> = (0..).map_while(|place| Some(lab.engine.set_by_operators(place)?.id)).collect();
+        assert_eq!(ids.len(), 3);
+        for server in ids {
+            for change in [
+                Change::Weight { server, weight: 99 },
+                Change::Admin { server, admin: Admin::Disabled, deadline: None },
+            ] {
+                lab.engine.apply(at(2), change).unwrap();
+            }
+        }
+        let (mut from, mut steps) = (Some(0), 0);
+        while let Some(place) = from {
+            from = lab.ledger.assert_part(&mut lab.engine, at(3), place, 1);
+            steps += 1;
+            let others = lab.engine.servers(at(3)).iter().filter(|row| row.weight == 99).count();
+            assert_eq!(others, 3 - steps, "one server in each step");
+        }
+        let rows = lab.engine.servers(at(3)).into_iter();
+        let mut told: Vec<_> =
+            rows.map(|row| (format!("{}/{}", row.pool, row.server), row.weight, row.admin)).collect();
+        told.sort_by(|one, other| one.0.cmp(&other.0));
+        let want = [("api/a", 1, Admin::Enabled), ("web/a", 1, Admin::Draining), ("web/b", 5, Admin::Enabled)];
+        assert_eq!(told, want.map(|(name, weight, admin)| (name.to_owned(), weight, admin)), "{text}");
+    }
 }

@@ -268,7 +268,7 @@ impl Lab {
         };
         let name = if matches!(thing, Thing::Server(..)) { KEYS[key].0 } else { "enabled" };
         let values = [(name.to_owned(), value.map(word))].into();
-        self.ask(&Ask::Set { target: target(&thing), values, deadline: None }, then);
+        self.ask(&Ask::Set { target: target(&thing), values, deadline: Deadline::Keep }, then);
     }
 
     fn carry_out(&mut self, op: &Op) {

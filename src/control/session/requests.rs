@@ -9,7 +9,7 @@ use crate::control::access::HttpState;
 use crate::control::desk::ReloadOrder;
 use crate::control::explain::explain;
 use crate::control::filter_words::FilterWords;
-use crate::control::ledger::{Ask, Ledger};
+use crate::control::ledger::{Ask, Deadline, Ledger};
 use crate::control::packet_words::PacketWords;
 use crate::control::pair::Pairing;
 use crate::control::protocol::{Answer, Explained, ObjectRow, Request, Status, TokenRow, Totals};
@@ -121,7 +121,9 @@ impl Session {
             }
             Request::Drain { server } => self.row(ledger.drain_row(engine, now, &server).map(Answer::Drain)),
             Request::Set { object: target, values, deadline_ms } => {
-                let deadline = deadline_ms.map(Duration::from_millis);
+                let deadline = deadline_ms.map_or(Deadline::Keep, |within| {
+                    within.map_or(Deadline::Never, |ms| Deadline::After(Duration::from_millis(ms)))
+                });
                 self.go_on(Waiting::Asks(Ask::Set { target, values, deadline }), floor);
             }
             Request::Add { object: target, values } => self.go_on(Waiting::Asks(Ask::Add { target, values }), floor),

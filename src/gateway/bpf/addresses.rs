@@ -8,6 +8,8 @@ use std::net::IpAddr;
 
 /// A program's word for an address: IPv4 is mapped into ::ffff:0:0/96.
 pub(super) type Address = [u8; 16];
+/// AddressSet as a program's map has them.
+pub type AddressSet = BTreeSet<Address>;
 
 /// Room for addresses that a reload adds: the kernel fixes the size of a map when it is made.
 const LEAST_ROOM: usize = 16_384;
@@ -25,7 +27,7 @@ pub(super) fn address(address: IpAddr) -> Address {
 }
 
 /// Returns the addresses of all servers.
-pub(super) fn addresses_of(settings: &Settings) -> BTreeSet<Address> {
+pub fn addresses_of(settings: &Settings) -> AddressSet {
     let servers = settings.servers.iter().flat_map(|s| [s.v4.map(IpAddr::V4), s.v6.map(IpAddr::V6)]);
     servers.flatten().map(address).collect()
 }

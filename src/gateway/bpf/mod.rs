@@ -8,6 +8,7 @@ pub mod marks;
 pub mod shortcut;
 pub mod steering;
 
+pub use addresses::{AddressSet, addresses_of};
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use std::error::Error;

@@ -1,6 +1,6 @@
 //! The program that chooses the queue of the TUN device (`steer.bpf.c`).
 
-use super::addresses::{Known, addresses_of, room};
+use super::addresses::{AddressSet, Known, addresses_of, room};
 use super::{BpfError, load, open};
 use crate::config::Settings;
 use aya::programs::SocketFilter;
@@ -21,23 +21,24 @@ pub struct Steering {
 impl Steering {
     /// Loads the program, for the servers of these settings.
     pub fn load(settings: &Settings) -> Result<Steering, BpfError> {
-        let most = room(addresses_of(settings).len());
+        let servers = addresses_of(settings);
+        let most = room(servers.len());
         let ebpf = open(include_bytes_aligned!("steer.bpf.o"), &[("servers", most)])?;
         let mut steering = Steering { ebpf, servers: Known::default() };
-        steering.extend(settings)?;
+        steering.extend(&servers)?;
         let program: &mut SocketFilter = steering.ebpf.program_mut("steer").expect("the program's name").try_into()?;
         load(|| program.load())?;
         Ok(steering)
     }
 
-    /// Adds the servers of settings to those that it knows.
-    pub fn extend(&mut self, settings: &Settings) -> Result<(), BpfError> {
-        self.servers.extend(self.ebpf.map_mut("servers").expect("a map of the program"), &addresses_of(settings))
+    /// Adds servers to those that it knows.
+    pub fn extend(&mut self, servers: &AddressSet) -> Result<(), BpfError> {
+        self.servers.extend(self.ebpf.map_mut("servers").expect("a map of the program"), servers)
     }
 
-    /// Forgets servers that are not in the settings.
-    pub fn restrict(&mut self, settings: &Settings) {
-        self.servers.restrict(self.ebpf.map_mut("servers").expect("a map of the program"), &addresses_of(settings));
+    /// Forgets other servers than these.
+    pub fn restrict(&mut self, servers: &AddressSet) {
+        self.servers.restrict(self.ebpf.map_mut("servers").expect("a map of the program"), servers);
     }
 
     fn program(&self) -> &SocketFilter {
@@ -80,7 +81,7 @@ mod tests {
     }
 
     const CLIENT: ([u8; 4], [u8; 16]) = ([198, 51, 100, 7], [7; 16]);
-    /// Addresses of two servers of `two_families`.
+    /// AddressSet of two servers of `two_families`.
     const SERVER: ([u8; 4], [u8; 16]) = ([10, 9, 0, 2], [0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
 
     /// TCP of both families with these flags (as in the header) from an address.

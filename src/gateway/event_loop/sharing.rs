@@ -1,5 +1,6 @@
 //! The loop's part of a pair: moving what the two gateways say, and what follows for the system from the role of this one.
 
+use super::super::bpf::addresses_of;
 use super::super::pair::{Announce, Pair};
 use super::super::setup::{Changes, Installed};
 use super::EventLoop;
@@ -66,8 +67,9 @@ impl EventLoop {
         if pair.take_hosts() {
             // Their replies have to be known as such, and found on their way.
             let settings = self.engine.plan().settings();
-            let steering = self.opener.extend(settings);
-            let marks = self.marking.as_mut().map_or(Ok(()), |marking| marking.extend(settings));
+            let servers = addresses_of(settings);
+            let steering = self.opener.extend(&servers);
+            let marks = self.marking.as_mut().map_or(Ok(()), |marking| marking.extend(settings, &servers));
             if let Err(error) = steering.and(marks) {
                 log::warn!("replies of servers that only the peer has may not be translated: {error}");
             }

@@ -9,19 +9,19 @@
 //!
 //! It holds no policy: what a change means for flows is the engine's to say.
 
+mod needs;
 mod notes;
 mod retired;
+mod surroundings;
+mod telling;
 mod worker;
 
+pub(super) use surroundings::Surroundings;
 pub(super) use worker::{Job, Outcome, Ready, Source, Worker};
 pub use worker::{MOST_CONFIG, read};
 
-use super::follower::Follower;
-use super::marking::Marking;
-use super::queues::Opener;
-use super::setup::{Changes, Installed};
+use super::setup::Changes;
 use super::sources::Readable;
-use super::watch::Keeper;
 use crate::config::Settings;
 use crate::config::changes::Who;
 use crate::config::outside::LeftOut;
@@ -29,11 +29,14 @@ use crate::control::{About, Desk, Ledger, Merged, ReloadOrder, ReloadRow, Resolv
 use crate::engine::{Engine, Removed};
 use crate::sources::{Found, From, SourceSettings};
 use crate::time::Instant;
+use needs::Needs;
 use retired::Retired;
 use std::sync::{Arc, Mutex, PoisonError};
+use telling::Telling;
+use worker::Discarded;
 
-/// Parts of the system changed before packets get their turn; each takes the kernel some microseconds.
-const PORTION: usize = 16;
+/// Servers whose weight and state are compared before packets get their turn.
+const COMPARED: usize = 1024;
 
 /// Whoever asked for a reload.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +47,13 @@ enum Asker {
     Operator(u64),
     /// Sources of servers: see [`Reloads::found`].
     Outside,
+}
+
+impl Asker {
+    /// Returns whether somebody waits for the end.
+    fn is_waited_for(self) -> bool {
+        !matches!(self, Asker::Outside)
+    }
 }
 
 /// What is to be noted in the ledger in the end: a newer file, or the change of an operator.
@@ -58,22 +68,28 @@ enum Step {
     Preparing(Asker, ReloadOrder),
     /// The engine gets ready for it.
     GettingReady(Asker, ReloadOrder, Box<Ready>, OfLedger),
+    /// The programs know its servers: it can be put in force. With what they had no room for.
+    Entering(Asker, ReloadOrder, Box<Ready>, OfLedger, Option<String>),
     /// The plan is in force, and the system follows.
-    Following(Asker, Changes, Vec<ReloadRow>, Option<Box<Resolved>>),
+    Following(Box<Following>),
+    /// It is done; the log is told.
+    Telling(Telling),
     /// The system gives up what is retired.
     Retiring(Changes),
 }
 
-/// What a reload changes besides the engine.
-pub(super) struct Surroundings<'a> {
-    pub(super) engine: &'a mut Engine,
-    pub(super) ledger: &'a mut Ledger,
-    pub(super) follower: &'a mut Follower,
-    pub(super) keeper: &'a mut Keeper,
-    pub(super) marking: Option<&'a mut Marking>,
-    pub(super) opener: &'a mut Opener,
-    pub(super) installed: Option<&'a mut Installed>,
-    pub(super) about: &'a mut Arc<About>,
+/// What is left to do once a plan is in force.
+#[derive(Debug)]
+struct Following {
+    asker: Asker,
+    /// What the system has to change; none if no other plan was needed.
+    changes: Option<Changes>,
+    rows: Vec<ReloadRow>,
+    resolved: Option<Box<Resolved>>,
+    /// Where the ledger goes on to compare weights and states with the engine, if a newer file is in force.
+    compared: Option<usize>,
+    /// Dropped elsewhere in the end, when nobody here has parts of it any more.
+    replaced: Discarded,
 }
 
 /// Reloads, one at a time. The settings in force are in the ledger.
@@ -90,6 +106,8 @@ pub(super) struct Reloads {
     outcome: Option<Result<LeftOut, String>>,
     step: Step,
     retired: Retired,
+    /// What the system needs for the plan in force.
+    needs: Option<Needs>,
     /// What files of servers can be read.
     readable: Readable,
 }
@@ -105,13 +123,14 @@ impl Reloads {
             outcome: None,
             step: Step::Rest,
             retired: Retired::default(),
+            needs: None,
             readable: Readable::default(),
         }
     }
 
-    /// Takes the servers from outside that the settings at the start have.
-    pub(super) fn start_with(&mut self, found: Found) {
-        self.found = Arc::new(found);
+    /// Takes the settings at the start, and the servers from outside that they have.
+    pub(super) fn start_with(&mut self, found: Found, settings: &Settings) {
+        (self.found, self.needs) = (Arc::new(found), Some(Needs::of(settings)));
     }
 
     /// Begins to look for flows of what the configuration has no longer, if there may be any.
@@ -180,9 +199,11 @@ impl Reloads {
     pub(super) fn is_under_way(&self) -> bool {
         match &self.step {
             Step::Rest | Step::Retiring(_) => false,
-            Step::Preparing(asker, ..) | Step::GettingReady(asker, ..) | Step::Following(asker, ..) => {
-                !matches!(asker, Asker::Outside)
+            Step::Preparing(asker, ..) | Step::GettingReady(asker, ..) | Step::Entering(asker, ..) => {
+                asker.is_waited_for()
             }
+            Step::Following(following) => following.asker.is_waited_for(),
+            Step::Telling(telling) => telling.asker.is_waited_for(),
         }
     }
 
@@ -202,11 +223,12 @@ impl Reloads {
                     self.outcome = unfit.map(Ok).or(self.outcome.take());
                     let mut rows = merged.as_deref().map_or_else(Vec::new, dropped);
                     rows.extend(left_out.into_iter().map(ReloadRow::left_out));
-                    if let Some(merged) = merged {
-                        let settings = Arc::clone(of.ledger.in_force());
-                        of.ledger.reloaded(of.engine, now, Some((*merged, settings)));
-                    }
-                    self.end(of, now, asker, Ok((rows, resolved)));
+                    let compared = merged.is_some().then_some(0);
+                    let basis =
+                        merged.map(|merged| of.ledger.take_file(now, *merged, Arc::clone(of.ledger.in_force())));
+                    let replaced = Discarded { basis, ..Discarded::default() };
+                    let following = Following { asker, changes: None, rows, resolved, compared, replaced };
+                    self.step = Step::Following(Box::new(following));
                 }
                 Some(Ok(Outcome { merged, resolved, unfit, ready: Some(ready), .. })) => {
                     self.outcome = unfit.map(Ok).or(self.outcome.take());
@@ -217,26 +239,25 @@ impl Reloads {
                 if of.engine.get_ready(now, &mut ready.successor) {
                     self.step = Step::GettingReady(asker, order, ready, of_ledger);
                 } else {
-                    self.follow(of, now, (asker, order), *ready, of_ledger);
+                    // A flow to a new server needs its key in the programs' map from its first packet on.
+                    let missed = of.extend_maps(&ready.settings, &ready.needs.servers);
+                    self.step = Step::Entering(asker, order, ready, of_ledger, missed);
                 }
             }
-            Step::Following(asker, mut changes, mut rows, resolved) => {
-                if carry_out(&mut changes, of) {
-                    rows.extend(changes.take_problems().into_iter().map(ReloadRow::problem));
-                    self.end(of, now, asker, Ok((rows, resolved)));
-                } else {
-                    self.step = Step::Following(asker, changes, rows, resolved);
-                }
+            Step::Entering(asker, order, ready, of_ledger, missed) => {
+                self.follow(of, now, (asker, order), *ready, (of_ledger, missed));
             }
+            Step::Following(following) => self.go_on(of, now, following),
+            Step::Telling(telling) => self.tell(of, now, telling),
             Step::Retiring(mut changes) => {
-                if carry_out(&mut changes, of) {
+                if of.carry_out(&mut changes) {
                     changes.take_problems().iter().for_each(|problem| log::warn!("{problem}"));
                 } else {
                     self.step = Step::Retiring(changes);
                 }
             }
         }
-        matches!(self.step, Step::GettingReady(..) | Step::Following(..) | Step::Retiring(_))
+        !matches!(self.step, Step::Rest | Step::Preparing(..))
     }
 
     /// Begins what was asked for, or looks after what is retired.
@@ -288,40 +309,76 @@ impl Reloads {
         now: Instant,
         (asker, order): (Asker, ReloadOrder),
         ready: Ready,
-        (merged, resolved): OfLedger,
+        ((merged, resolved), missed): (OfLedger, Option<String>),
     ) {
-        let Ready { successor, settings, diff, left_out, warnings } = ready;
-        // A flow to a new server needs its key in the programs' map from its first packet on.
-        let missed = of.extend_maps(&settings);
+        let Ready { successor, settings, mut needs, mut rows, left_out, warnings } = ready;
         let removed = if order.now { Removed::EndNow } else { Removed::Drain };
-        match of.engine.follow(now, successor, removed) {
-            Ok(replaced) => self.worker.as_ref().map_or((), |worker| worker.discard(replaced)),
-            Err(_) => return self.end(of, now, asker, Err("another reload came first: ask again".into())),
+        let Ok(plan) = of.engine.follow(now, successor, removed) else {
+            return self.end(of, now, asker, Err("another reload came first: ask again".into()));
+        };
+        if let Some(targets) = needs.targets.take() {
+            of.follower.follow_targets(targets, now);
         }
-        of.follower.follow(of.engine.plan().settings(), now);
         let about = About { mtu: settings.gateway.mtu, ..(**of.about).clone() };
         *of.about = Arc::new(about);
-        let mut rows = ReloadRow::of(&diff);
         rows.extend(merged.as_deref().map_or_else(Vec::new, dropped));
         rows.extend(left_out.into_iter().map(ReloadRow::left_out));
         rows.extend(warnings.into_iter().chain(missed).map(ReloadRow::problem));
         rows.extend(self.unreadable(of.ledger.in_force(), &settings));
         self.retired.begin(of.engine, now);
-        let changes = of.follow_settings(&settings, of.engine.has_retired());
-        match (merged, &resolved) {
-            (Some(merged), _) => of.ledger.reloaded(of.engine, now, Some((*merged, settings))),
-            (None, Some(_)) => of.ledger.follow(&settings),
-            (None, None) => {}
+        let changes = Some(of.follow_settings(&settings, &needs.routing, of.engine.has_retired()));
+        let compared = merged.is_some().then_some(0);
+        let (basis, before) = match (merged, &resolved) {
+            (Some(merged), _) => (Some(of.ledger.take_file(now, *merged, settings)), None),
+            (None, Some(_)) => (None, Some(of.ledger.follow(&settings))),
+            (None, None) => (None, None),
+        };
+        let replaced = Discarded { plan: Some(plan), basis, settings: before, needs: self.needs.replace(needs) };
+        self.step = Step::Following(Box::new(Following { asker, changes, rows, resolved, compared, replaced }));
+    }
+
+    /// Does one step of what is left once a plan is in force.
+    fn go_on(&mut self, of: &mut Surroundings<'_>, now: Instant, mut following: Box<Following>) {
+        if let Some(changes) = &mut following.changes {
+            if of.carry_out(changes) {
+                following.rows.extend(changes.take_problems().into_iter().map(ReloadRow::problem));
+                following.changes = None;
+            }
+            self.step = Step::Following(following);
+            return;
         }
-        self.step = Step::Following(asker, changes, rows, resolved);
+        if let Some(place) = following.compared {
+            following.compared = of.ledger.assert_part(of.engine, now, place, COMPARED);
+            if following.compared.is_none() {
+                of.ledger.reloaded(of.engine, now, None);
+            }
+            self.step = Step::Following(following);
+            return;
+        }
+        let Following { asker, rows, resolved, replaced, .. } = *following;
+        if let Some(worker) = &self.worker {
+            worker.discard(replaced);
+        }
+        self.end(of, now, asker, Ok((rows, resolved)));
+    }
+
+    /// Writes a portion of what has changed to the log; then the answer is given.
+    fn tell(&mut self, of: &mut Surroundings<'_>, now: Instant, mut telling: Telling) {
+        if telling.tell() {
+            self.step = Step::Telling(telling);
+            return;
+        }
+        let Telling { asker, rows, .. } = telling;
+        self.answer(of, now, asker, Ok((rows, None)));
     }
 
     /// Gives up what no flow uses any more.
     fn retire(&mut self, of: &mut Surroundings<'_>) -> Changes {
         of.engine.forget_retired();
         let settings = Arc::clone(of.ledger.in_force());
-        of.restrict_maps(&settings);
-        of.follow_settings(&settings, false)
+        let needs = self.needs.get_or_insert_with(|| Needs::of(&settings));
+        of.restrict_maps(&settings, &needs.servers);
+        of.follow_settings(&settings, &needs.routing, false)
     }
 
     /// Ends what was asked for, whether or not it was done.
@@ -333,19 +390,17 @@ impl Reloads {
             });
             return of.ledger.carried_out(of.engine, now, number, result.map(|resolved| *resolved));
         }
-        match &result {
-            // The log has said which servers came and went.
-            Ok((rows, _)) if matches!(asker, Asker::Outside) => {
-                rows.iter().for_each(|row| log::log!(quiet(row), "servers from outside: {row}"));
-            }
-            Err(why) if matches!(asker, Asker::Outside) => self.outcome = Some(Err(why.clone())),
-            Ok((rows, _)) if rows.is_empty() => log::info!("reload: no changes"),
-            Ok((rows, _)) => rows.iter().for_each(|row| log::log!(level(row), "reload: {row}")),
-            Err(why) => log::error!("reload: {why}"),
+        match result {
+            Ok((rows, _)) => return self.tell(of, now, Telling::new(asker, rows)),
+            Err(ref why) if matches!(asker, Asker::Outside) => self.outcome = Some(Err(why.clone())),
+            Err(ref why) => log::error!("reload: {why}"),
         }
-        if result.is_err() {
-            of.ledger.reloaded(of.engine, now, None);
-        }
+        of.ledger.reloaded(of.engine, now, None);
+        self.answer(of, now, asker, result);
+    }
+
+    /// Answers whoever asked for a reload.
+    fn answer(&mut self, of: &mut Surroundings<'_>, now: Instant, asker: Asker, result: Done) {
         notes::note(of.ledger, now, asker, &result);
         if let Asker::Session(ticket, _) = asker {
             lock(&self.desk).answer(ticket, result.map(|(rows, _)| rows));
@@ -359,63 +414,6 @@ type Done = Result<(Vec<ReloadRow>, Option<Box<Resolved>>), String>;
 /// Returns a row for each change of an operator that no longer applies.
 fn dropped(merged: &Merged) -> Vec<ReloadRow> {
     merged.dropped().iter().map(|dropped| ReloadRow::dropped(dropped.to_string())).collect()
-}
-
-/// Changes a portion of the system; returns whether all of it is done.
-fn carry_out(changes: &mut Changes, of: &mut Surroundings<'_>) -> bool {
-    let Some(installed) = &mut of.installed else { return true };
-    if !changes.is_done() {
-        installed.carry_out(changes, PORTION);
-        return false;
-    }
-    let interfaces = of.follower.interfaces();
-    let done = installed.follow_errors(interfaces).and_then(|()| installed.follow_announcements());
-    if let Err(error) = done {
-        log::warn!("packets of new services or servers may not arrive: {error}");
-    }
-    of.keeper.follow(installed);
-    true
-}
-
-impl Surroundings<'_> {
-    /// Adds the servers and addresses of settings to the programs' maps; returns what had no room.
-    fn extend_maps(&mut self, settings: &Settings) -> Option<String> {
-        let steering = self.opener.extend(settings);
-        let marks = self.marking.as_mut().map_or(Ok(()), |marking| marking.extend(settings));
-        let error = steering.and(marks).err()?;
-        Some(format!(
-            "the BPF programs do not know all new servers ({error}): their replies may not be translated; restart the gateway"
-        ))
-    }
-
-    /// Removes from the programs' maps what is not in the settings.
-    fn restrict_maps(&mut self, settings: &Settings) {
-        self.opener.restrict(settings);
-        if let Some(marking) = &mut self.marking {
-            marking.restrict(settings);
-        }
-    }
-
-    /// Makes the system follow settings; returns what there is to do. `has_retired` says whether there may be flows of what has
-    /// been removed.
-    fn follow_settings(&mut self, settings: &Settings, has_retired: bool) -> Changes {
-        let Some(installed) = &mut self.installed else { return Changes::default() };
-        let changes = installed.follow(settings, (self.engine.retired(), has_retired));
-        // Replies first: no client's packet may enter before its reply can.
-        if let Err(error) = installed.follow_errors(self.follower.interfaces()) {
-            log::warn!("replies of new servers may not be translated: {error}");
-        }
-        self.keeper.follow(installed);
-        changes
-    }
-}
-
-fn quiet(row: &ReloadRow) -> log::Level {
-    if row.is_problem() { log::Level::Warn } else { log::Level::Debug }
-}
-
-fn level(row: &ReloadRow) -> log::Level {
-    if row.is_problem() { log::Level::Warn } else { log::Level::Info }
 }
 
 fn lock(desk: &Mutex<Desk>) -> std::sync::MutexGuard<'_, Desk> {

@@ -5,9 +5,10 @@
 
 use super::super::confine;
 use super::super::preflight;
+use super::needs::Needs;
 use crate::config::outside::LeftOut;
 use crate::config::{self, ConfigError, Parsed, Settings, Severity, changes};
-use crate::control::{Basis, Merged, Order, Resolved};
+use crate::control::{Basis, Merged, Order, ReloadRow, Resolved};
 use crate::engine::{KeyDiff, ObjectDiff, PlanDiff, Replaced, Succession, Successor};
 use crate::sources::Found;
 use mio::Waker;
@@ -52,7 +53,10 @@ pub(in crate::gateway) struct Ready {
     pub(in crate::gateway) successor: Successor,
     /// The settings as they will be in force.
     pub(in crate::gateway) settings: Arc<Settings>,
-    pub(in crate::gateway) diff: PlanDiff,
+    /// What the system needs for them.
+    pub(in crate::gateway) needs: Needs,
+    /// What changes.
+    pub(in crate::gateway) rows: Vec<ReloadRow>,
     /// What is left out as it needs a restart: a line each.
     pub(in crate::gateway) left_out: Vec<String>,
     pub(in crate::gateway) warnings: Vec<String>,
@@ -87,7 +91,17 @@ pub(in crate::gateway) struct Worker {
 enum Work {
     Prepare(Box<Job>),
     /// To be dropped.
-    Discard(Box<Replaced>),
+    Discard(Box<Discarded>),
+}
+
+/// What a reload has replaced: dropping it takes a while.
+#[derive(Debug, Default)]
+#[allow(dead_code, reason = "held until it is dropped")]
+pub(in crate::gateway) struct Discarded {
+    pub(in crate::gateway) plan: Option<Replaced>,
+    pub(in crate::gateway) basis: Option<Basis>,
+    pub(in crate::gateway) settings: Option<Arc<Settings>>,
+    pub(in crate::gateway) needs: Option<Needs>,
 }
 
 impl Worker {
@@ -125,7 +139,7 @@ impl Worker {
     }
 
     /// Gives it what a reload has replaced, as dropping that takes a while.
-    pub(in crate::gateway) fn discard(&self, replaced: Replaced) {
+    pub(in crate::gateway) fn discard(&self, replaced: Discarded) {
         let sent = self.work.try_send(Work::Discard(Box::new(replaced)));
         debug_assert!(sent.is_ok(), "one job at a time");
     }
@@ -219,9 +233,10 @@ fn prepare(job: Job, file: Option<&Path>) -> Done {
                 .into(),
         );
     }
-    let diff = PlanDiff::between(&job.in_force, &settings);
+    let rows = ReloadRow::of(&PlanDiff::between(&job.in_force, &settings));
     let successor = job.succession.prepare(&settings);
-    outcome.ready = Some(Box::new(Ready { successor, settings, diff, left_out, warnings }));
+    let needs = Needs::new(&settings, successor.plan().settings());
+    outcome.ready = Some(Box::new(Ready { successor, settings, needs, rows, left_out, warnings }));
     Ok(outcome)
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Installed, MAIN, Part, SetupError, already_routed, answer_rule, route, rule};
 use crate::config::Settings;
-use crate::gateway::wanted;
+use crate::gateway::wanted::{Answers, Routing};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute};
@@ -30,17 +30,20 @@ impl Changes {
 }
 
 impl Installed {
-    /// Makes `settings` those to follow, and returns what has to be done for that by [`Installed::carry_out`]. `retired` are
-    /// networks that stay routed to the device although no service has them any more; `keeps_answers` says that there may be
+    /// Makes `settings` those to follow, and returns what has to be done for that by [`Installed::carry_out`]. `routing` is
+    /// what they want; `retired` are networks that stay routed to the device although no service has them any more; `keeps_answers` says that there may be
     /// flows of servers that have been removed.
     ///
     /// What is to be removed is no longer among the parts when this returns; what is to be added is not yet.
-    pub fn follow(&mut self, settings: &Settings, (retired, keeps_answers): (&[IpNet], bool)) -> Changes {
+    pub fn follow(
+        &mut self,
+        (settings, routing): (&Settings, &Routing),
+        (retired, keeps_answers): (&[IpNet], bool),
+    ) -> Changes {
         let mut changes = Changes::default();
         self.follow_device(settings, &mut changes);
-        self.follow_families(settings, &mut changes);
-        let routed: BTreeSet<IpNet> =
-            wanted::routed_addresses(settings).into_iter().chain(retired.iter().copied()).collect();
+        self.follow_families(routing, &mut changes);
+        let routed: BTreeSet<IpNet> = routing.networks.iter().chain(retired).copied().collect();
         for to in routed.difference(&self.routed) {
             changes.add.push_back(Part::Route(self.service_route(*to)));
             changes.add.push_back(Part::Fallback(*to));
@@ -53,7 +56,7 @@ impl Installed {
         };
         changes.remove = self.parts.extract_if(.., |part| gone(part)).collect();
         self.routed = routed;
-        self.follow_answers(settings, keeps_answers);
+        self.follow_answers(&routing.answers, keeps_answers);
         changes
     }
 
@@ -69,8 +72,8 @@ impl Installed {
     }
 
     /// A family that no service had before.
-    fn follow_families(&mut self, settings: &Settings, changes: &mut Changes) {
-        let (v4, v6) = wanted::families(settings);
+    fn follow_families(&mut self, routing: &Routing, changes: &mut Changes) {
+        let (v4, v6) = routing.families();
         let (table, first, device) = (self.gateway.route_table, self.gateway.rule_priority, &self.gateway.device);
         let all: [(bool, AddressFamily, IpNet); 2] = [
             (v4, AddressFamily::Inet, Ipv4Net::default().into()),
@@ -93,9 +96,8 @@ impl Installed {
     }
 
     /// The rules by addresses; while there may be flows of what has been removed, those of before stay.
-    fn follow_answers(&mut self, settings: &Settings, keeps_others: bool) {
+    fn follow_answers(&mut self, answers: &[Answers], keeps_others: bool) {
         let (table, priority) = (self.gateway.route_table, self.gateway.rule_priority + 1);
-        let answers = wanted::answers(settings);
         let mut wanted: Vec<_> = answers.iter().map(|of| answer_rule(of, table, priority)).collect();
         if keeps_others {
             let before = self.answers.drain(..).filter(|rule| !wanted.contains(rule)).collect::<Vec<_>>();

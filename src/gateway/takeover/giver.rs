@@ -12,6 +12,7 @@ use crate::engine::{Engine, StateCopy};
 use crate::time::{Duration, Instant};
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -272,7 +273,7 @@ impl Giver {
                 return false;
             }
         }
-        if serves(&stream) {
+        if serves(&stream, &peer.name) {
             let stood = began.elapsed();
             log::info!(
                 "{} has taken over; the last {records} records and the word took {:.1} ms",
@@ -347,8 +348,16 @@ fn pass_on(
     frames::write(&mut stream, Kind::Yours, b"").map_err(failed)
 }
 
-/// Waits until the other side serves, or ends: then the packets are ours again.
-fn serves(mut stream: &std::os::unix::net::UnixStream) -> bool {
+/// Waits until the other side serves, or ends: then the packets are ours again. One that hangs keeps them, as it may go on at
+/// any time.
+fn serves(mut stream: &std::os::unix::net::UnixStream, name: &str) -> bool {
+    let most = Timespec { tv_sec: STANDSTILL.as_secs() as i64, tv_nsec: 0 };
+    if poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&most)) == Ok(0) {
+        log::warn!(
+            "{name} has the packets and does not serve: none is handled until it goes on or ends; if it hangs, kill it \
+             (SIGKILL), and this gateway carries on"
+        );
+    }
     let _ = stream.set_read_timeout(None);
     matches!(frames::read(&mut stream), Ok(Some(Frame { kind: Kind::Serving, .. })))
 }

@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code, reason = "descriptors that are known by their number only")]
 
+use super::super::netlink::Netlink;
 use super::super::notify::Notifier;
 use super::frames::{self, Kind, PORTION};
 use super::{Changes, Hello, Offer, OfferOf, nanos_since_boot};
@@ -36,10 +37,24 @@ pub(in crate::gateway) mod name {
 /// The first descriptor that a manager passes on (sd_listen_fds(3)).
 const FIRST: RawFd = 3;
 
-/// Has the manager close what it has kept, and waits until it has.
-pub fn forget(manager: &Notifier) {
+/// How long a start waits for a device that somebody still has open.
+const RELEASE: std::time::Duration = std::time::Duration::from_secs(2);
+/// Pause between two looks at it.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// Has the manager close what it has kept, and waits until it has and nobody has the device open any more.
+pub fn forget(manager: &Notifier, device: &str) {
     name::ALL.iter().for_each(|name| manager.forget(name));
     manager.barrier();
+    // A manager that starts another service just then has copies of all its descriptors in the child, until that executes its
+    // program.
+    let Ok(mut netlink) = Netlink::open() else { return };
+    let begun = std::time::Instant::now();
+    let mut is_open =
+        || netlink.link(device).is_ok_and(|link| link.is_some_and(|link| link.kind == "tun" && link.carrier));
+    while is_open() && begun.elapsed() < RELEASE {
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// Descriptors that a manager has kept, by name.

@@ -19,13 +19,15 @@ struct Manager {
     socket: UnixDatagram,
     heard: Vec<String>,
     kept: Vec<(String, OwnedFd)>,
+    /// How long a copy of what it closes stays open.
+    lingers: Duration,
 }
 
 impl Manager {
     fn new(world: &World) -> Manager {
         let socket = UnixDatagram::bind(world.dir.path().join("notify")).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        Manager { socket, heard: Vec::new(), kept: Vec::new() }
+        Manager { socket, heard: Vec::new(), kept: Vec::new(), lingers: Duration::ZERO }
     }
 
     /// Takes the next message; returns false if there is none for a while.
@@ -48,7 +50,14 @@ impl Manager {
             self.kept.extend(rights.into_iter().map(|one| (name.clone(), one)));
         } else if value("FDSTOREREMOVE=").is_some() {
             let name = value("FDNAME=").unwrap();
-            self.kept.retain(|(own, _)| *own != name);
+            let closed: Vec<_> = self.kept.extract_if(.., |(own, _)| *own == name).collect();
+            let lingers = self.lingers;
+            if !lingers.is_zero() {
+                std::thread::spawn(move || {
+                    std::thread::sleep(lingers);
+                    drop(closed);
+                });
+            }
         }
         // The pipe of BARRIER=1 is closed with the descriptors of its message.
         self.heard.push(text);
@@ -150,6 +159,8 @@ fn what_a_manager_has_kept_and_is_of_no_use_is_named_and_closed() {
     let world = World::new("take-stale");
     world.servers.iter().for_each(serve);
     let mut manager = Manager::new(&world);
+    // As in a child of the manager that has not executed its program yet.
+    manager.lingers = Duration::from_millis(300);
     let mut gateway = manager.start(&world, &configuration(&world));
     for change in 0..3 {
         gateway.signal(rustix::process::Signal::TERM);

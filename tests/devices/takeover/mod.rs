@@ -190,6 +190,24 @@ fn who_hangs_at_the_last_step_does_not_take_the_packets_with_it() {
 }
 
 #[test]
+fn who_hangs_with_the_packets_is_named_and_its_end_gives_them_back() {
+    let world = World::new("take-hold");
+    let gateway = world.start(&configuration(&world));
+    let mut talks = Talks::open(&world);
+    let (between, successor) = meet(&world, step_of("YOURS"), Signal::STOP, &configuration(&world));
+    between.await_step();
+    back(&world);
+    eventually("the word about it", || world.log().contains("has the packets and does not serve: none is handled"));
+    successor.kill();
+    between.leave();
+    talks.go_on("after the end of the one that hung");
+    assert_eq!((world.totals().engine.flows_opened, ended(&world)), (FLOWS as u64, 0));
+    assert!(world.log().contains("ended before it served; this gateway carries on"), "{}", world.log());
+    talks.busy.into_iter().for_each(Busy::end);
+    assert!(gateway.terminate().success());
+}
+
+#[test]
 fn a_reload_waits_until_it_is_known_who_carries_on() {
     let world = World::new("take-reload");
     let gateway = world.start(&configuration(&world));

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::addresses::{Address, Known, address, addresses_of, room};
+use super::addresses::{Address, AddressSet, Known, address, addresses_of, room};
 use super::{BpfError, load, next_key, open};
 use crate::config::Settings;
 use crate::flow::Key;
@@ -134,10 +134,10 @@ impl Marks {
 
     /// Makes it with room for a number of keys, or with a map of them that there is already.
     fn make(settings: &Settings, most: u32, passed: Option<Keys>) -> Result<Marks, BpfError> {
-        let (servers, own) = (addresses_of(settings).len(), own_sources(settings).len());
+        let (servers, own) = (addresses_of(settings), own_sources(settings).len());
         let direct = most.clamp(DIRECT.0, DIRECT.1);
         let keys = if passed.is_some() { 1 } else { most };
-        let entries = [("servers", room(servers)), ("own", room(own)), ("keys", keys), ("direct", direct)];
+        let entries = [("servers", room(servers.len())), ("own", room(own)), ("keys", keys), ("direct", direct)];
         let mut ebpf = open(include_bytes_aligned!("../marks.bpf.o"), &entries)?;
         let mut ports: Array<_, u64> = Array::try_from(ebpf.map_mut("ports").expect("a map of the program"))?;
         for (word, bits) in (0..).zip(service_ports(settings)).filter(|(_, bits)| *bits != 0) {
@@ -151,7 +151,7 @@ impl Marks {
         }
         let state = ebpf.take_map("state").expect("a map of the program");
         let mut marks = Marks { ebpf, keys, state, own: BTreeSet::new(), known: Default::default() };
-        marks.extend(settings)?;
+        marks.extend(settings, &servers)?;
         for name in [ARRIVE, EMERGE, DEPART] {
             let program = marks.program(name)?;
             load(|| program.load())?;
@@ -159,20 +159,20 @@ impl Marks {
         Ok(marks)
     }
 
-    /// Adds the servers and the sources of settings to those that the programs know.
-    pub fn extend(&mut self, settings: &Settings) -> Result<(), BpfError> {
+    /// Adds the servers and the sources of settings to those that the programs know; `servers` are the addresses of the former.
+    pub fn extend(&mut self, settings: &Settings, servers: &AddressSet) -> Result<(), BpfError> {
         let own = own_sources(settings);
         self.own.extend(&own);
-        let [servers, sources] = &mut self.known;
-        servers.extend(self.ebpf.map_mut("servers").expect("a map of the program"), &addresses_of(settings))?;
+        let [known, sources] = &mut self.known;
+        known.extend(self.ebpf.map_mut("servers").expect("a map of the program"), servers)?;
         sources.extend(self.ebpf.map_mut("own").expect("a map of the program"), &own)
     }
 
     /// Forgets servers and sources that are not in the settings.
-    pub fn restrict(&mut self, settings: &Settings) {
+    pub fn restrict(&mut self, settings: &Settings, servers: &AddressSet) {
         self.own = own_sources(settings);
-        let [servers, sources] = &mut self.known;
-        servers.restrict(self.ebpf.map_mut("servers").expect("a map of the program"), &addresses_of(settings));
+        let [known, sources] = &mut self.known;
+        known.restrict(self.ebpf.map_mut("servers").expect("a map of the program"), servers);
         sources.restrict(self.ebpf.map_mut("own").expect("a map of the program"), &self.own);
     }
 
