@@ -107,6 +107,7 @@ impl Node {
         let whole = knows_it && !only_seen && !only_changes;
         let at = if only_changes { u32::MAX } else { 0 };
         link.bulk = Some(Bulk { ranges: Ranges::ALL, at, only_seen, whole, rest: !only_seen, begun: false });
+        link.tells_clients = self.is_only_active();
     }
 
     fn give(&mut self, now: Instant, engine: &mut Engine, link: &mut Link, out: &mut Vec<u8>) {
@@ -368,6 +369,18 @@ impl Node {
         }
         if !is_passing {
             link.caught_up = now;
+        }
+    }
+
+    /// A gateway becomes the only active one, or is it no more. What the other one knew of sticky clients may differ: each forgets
+    /// those of a server that is down as it sees it. The view of the active one holds, and it takes none from its peer.
+    pub(super) fn settle_clients(&mut self) {
+        let is_only = self.is_only_active();
+        if let Some(link) = self.link.as_deref_mut().filter(|link| link.proved)
+            && !std::mem::replace(&mut link.tells_clients, is_only)
+            && is_only
+        {
+            link.tell_recent(Instant::ZERO);
         }
     }
 
