@@ -372,8 +372,8 @@ impl Node {
         }
     }
 
-    /// A gateway becomes the only active one, or is it no more. What the other one knew of sticky clients may differ: each forgets
-    /// those of a server that is down as it sees it. The view of the active one holds, and it takes none from its peer.
+    /// Has all sticky clients told once this gateway is the only active one: each gateway forgets those of a server that it has found
+    /// down, so the peer may know others, and while it was active, it took none.
     pub(super) fn settle_clients(&mut self) {
         let is_only = self.is_only_active();
         if let Some(link) = self.link.as_deref_mut().filter(|link| link.proved)

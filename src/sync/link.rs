@@ -160,8 +160,7 @@ pub(super) struct Link {
     pub recent: Option<Instant>,
     /// Those that have been used since are being told.
     pub telling_recent: Option<Instant>,
-    /// Whether the peer takes what this gateway knows of sticky clients without flows, and has been told all of it since, or is
-    /// being told.
+    /// Whether the peer takes sticky clients without flows from this gateway, and has been told all of them since, or is being told.
     pub tells_clients: bool,
     pub next_flush: Instant,
     /// Whether the last call had no room for all that there is to say.
