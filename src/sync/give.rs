@@ -107,6 +107,7 @@ impl Node {
         let whole = knows_it && !only_seen && !only_changes;
         let at = if only_changes { u32::MAX } else { 0 };
         link.bulk = Some(Bulk { ranges: Ranges::ALL, at, only_seen, whole, rest: !only_seen, begun: false });
+        link.tells_clients = self.is_only_active();
     }
 
     fn give(&mut self, now: Instant, engine: &mut Engine, link: &mut Link, out: &mut Vec<u8>) {
@@ -368,6 +369,18 @@ impl Node {
         }
         if !is_passing {
             link.caught_up = now;
+        }
+    }
+
+    /// Has all sticky clients told once this gateway is the only active one: each gateway forgets those of a server that it has found
+    /// down, so the peer may know others, and while it was active, it took none.
+    pub(super) fn settle_clients(&mut self) {
+        let is_only = self.is_only_active();
+        if let Some(link) = self.link.as_deref_mut().filter(|link| link.proved)
+            && !std::mem::replace(&mut link.tells_clients, is_only)
+            && is_only
+        {
+            link.tell_recent(Instant::ZERO);
         }
     }
 

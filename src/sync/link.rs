@@ -160,6 +160,8 @@ pub(super) struct Link {
     pub recent: Option<Instant>,
     /// Those that have been used since are being told.
     pub telling_recent: Option<Instant>,
+    /// Whether the peer takes sticky clients without flows from this gateway, and has been told all of them since, or is being told.
+    pub tells_clients: bool,
     pub next_flush: Instant,
     /// Whether the last call had no room for all that there is to say.
     pub has_more: bool,
@@ -219,6 +221,7 @@ impl Link {
             caught_up: now,
             recent: None,
             telling_recent: None,
+            tells_clients: false,
             next_flush: now,
             has_more: false,
             next_touch: now,

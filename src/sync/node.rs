@@ -491,6 +491,11 @@ impl Node {
         }
     }
 
+    /// Returns whether this gateway is active and its peer is not, as far as it is known.
+    pub(super) fn is_only_active(&self) -> bool {
+        self.role.is_active() && !self.peer_role.is_some_and(Role::is_active)
+    }
+
     /// Draws the consequences for the engine of where both are.
     pub(super) fn settle(&mut self, now: Instant, engine: &mut Engine) {
         let in_step = self.link.as_deref().is_some_and(Link::in_step);
@@ -514,6 +519,7 @@ impl Node {
             engine.set_duty(now, duty);
         }
         self.settle_health(now, engine);
+        self.settle_clients();
         let is_alone = self.link.as_deref().is_none_or(|link| !link.proved);
         let quiet_since = self.active_since.max(self.alone_since);
         let share = Share::Half {

@@ -310,6 +310,49 @@ fn a_sticky_client_whose_last_flow_ends_during_the_first_pass_is_known_at_the_st
 }
 
 #[test]
+fn after_a_switch_the_standby_knows_the_sticky_clients_that_it_forgot_while_it_was_active() {
+    for ends_its_flow in [false, true] {
+        let mut pair = Pair::new();
+        let now = pair.now();
+        let server = opens(&mut pair.gates[0], now, of(1, 1000));
+        pair.run(100);
+        if ends_its_flow {
+            let (now, flow) = (pair.now(), pair.gates[0].rows(pair.now())[0].id);
+            pair.gates[0].engine.apply(now, Change::Kill { flow }).unwrap();
+            pair.run(100);
+        }
+        // The server is away as one of the two sees it, who forgets its clients by that; nobody tells the other one.
+        let now = pair.now();
+        let id = ServerId(u32::from(server.octets()[3]) - 1);
+        for admin in [Admin::Disabled, Admin::Enabled] {
+            pair.gates[0].engine.apply(now, Change::Admin { server: id, admin, deadline: None }).unwrap();
+        }
+        let known = |pair: &mut Pair| {
+            let now = pair.now();
+            [0, 1].map(|n| stuck(&mut pair.gates[n], now).len())
+        };
+        assert_eq!(known(&mut pair), [0, 1]);
+        // For a while both are active, and neither takes clients from the other one.
+        pair.gates[1].command(now, Command::Activate);
+        pair.run(500);
+        assert_eq!(known(&mut pair), [0, 1]);
+        pair.gates[0].command(pair.now(), Command::StandBy);
+        pair.run(500);
+        assert_eq!(known(&mut pair), [1, 1], "its flow has ended: {ends_its_flow}");
+        // They are told once.
+        let before = pair.bytes_of(Kind::Put);
+        pair.run(5000);
+        assert_eq!(pair.bytes_of(Kind::Put), before);
+        // And again when the other one takes over, which has given the client no other server.
+        pair.gates[1].command(pair.now(), Command::StandBy);
+        pair.gates[0].command(pair.now(), Command::Activate);
+        pair.run(500);
+        let now = pair.now();
+        assert_eq!((opens(&mut pair.gates[0], now, of(1, 2000)), known(&mut pair)), (server, [1, 1]));
+    }
+}
+
+#[test]
 fn a_sticky_client_that_was_forgotten_at_the_standby_alone_is_known_there_once_its_flow_goes_on() {
     let mut pair = Pair::new();
     let now = pair.now();

@@ -34,6 +34,22 @@ impl Ends {
         self.unstick(slots_known);
     }
 
+    /// A connection begins on the NAT port of another one. If the gateway that gives the port cannot know that it is in use, what
+    /// becomes of the two is excused, and counted: it gave the port before it started again, and only its peer, from which it has
+    /// not learned since, knows the former connection.
+    pub(super) fn excuse_unknown_port(&mut self, former: u32, begun: u32) {
+        let Some(started) = self.unlearned_since else { return };
+        let begins = self.talk(begun).is_some_and(|talk| talk.state == State::Opening);
+        let is_older = self.talk(former).and_then(|talk| talk.open_since).is_some_and(|since| since < started);
+        if !(begins && is_older) {
+            return;
+        }
+        for talk in self.talks.iter_mut().filter(|talk| [former, begun].contains(&talk.id)) {
+            talk.excused = true;
+            self.counts.spared += u64::from(!std::mem::replace(&mut talk.was_spared, true));
+        }
+    }
+
     /// Both gateways open conversations that only one of them knows: each may choose another server.
     pub fn excuse_any(&mut self, known: u64) {
         for talk in self.talks.iter_mut().filter(|talk| talk.service == ANY) {

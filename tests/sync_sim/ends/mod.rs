@@ -43,6 +43,9 @@ pub struct Ends {
     pub sticks: bool,
     /// Both know the same now, and one is active.
     pub calm: bool,
+    /// When the gateway started that passes packets on now, if it has not learned the flows of its peer since, which was there
+    /// before.
+    pub unlearned_since: Option<u64>,
     /// The first thing that must not be.
     pub wrong: Option<String>,
     pub counts: Counts,
@@ -66,6 +69,7 @@ impl Ends {
             clients,
             made: 0,
             calm: false,
+            unlearned_since: None,
             wrong: None,
             counts: Counts::default(),
         }

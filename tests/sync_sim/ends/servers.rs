@@ -53,6 +53,7 @@ impl Ends {
             && end.talk != said
         {
             let patience = if packet.udp { 15_000 } else { PATIENCE };
+            self.excuse_unknown_port(end.talk, said);
             // A port of a half-open flow may be taken from it.
             let before = self.talk(end.talk).filter(|before| {
                 before.state == State::Open

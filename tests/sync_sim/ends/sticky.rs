@@ -32,8 +32,9 @@ impl Ends {
     pub(super) fn judge_server(&mut self, at: usize) {
         let talk = &self.talks[at];
         // One that goes on with the flow of the former one of its port has the server of that, which is not the client's any more if
-        // an operator has had it forgotten.
-        let may_go_on = talk.goes_on() && self.cleared_at.contains_key(&talk.client);
+        // an operator has had it forgotten, or that server was down.
+        let was_doubted = talk.server.is_some_and(|server| self.doubted_at.contains_key(&server));
+        let may_go_on = talk.goes_on() && (was_doubted || self.cleared_at.contains_key(&talk.client));
         let stuck = self.stuck.get(&talk.client).filter(|_| talk.service == STICKY && self.sticks && !may_go_on);
         self.counts.held += u64::from(stuck.is_some());
         if let Some((own, _)) = stuck.filter(|(own, _)| Some(*own) != talk.server) {
@@ -58,7 +59,7 @@ impl Ends {
         }
         // Before both were in step, one gateway may have given it a server without knowing that it has one. Nor does one tell
         // that may go on with the flow of the former one of its port.
-        if !talk.was_calm || talk.goes_on() && cleared_at > 0 {
+        if !talk.was_calm || talk.goes_on() && cleared_at.max(doubted_at) > 0 {
             self.counts.early += u64::from(!std::mem::replace(&mut talk.was_early, true));
             return;
         }

@@ -115,6 +115,13 @@ impl World {
         self.ends.excuse((self.t, told), known, known.min(self.calm_at));
     }
 
+    /// Returns when a gateway started, if it has not learned the flows of its peer since, which was there before.
+    pub(super) fn unlearned_since(&self, at: usize) -> Option<u64> {
+        let [own, other] = [at, 1 - at].map(|at| &self.gates[at]);
+        let knows = own.running.as_ref().is_some_and(|running| running.node.knows_all());
+        (!knows && other.running.is_some() && other.started < own.started).then_some(own.started)
+    }
+
     pub(super) fn command(&mut self, at: usize, command: Command) {
         let now = self.now(at);
         if let Some(Running { engine, node, .. }) = &mut self.gates[at].running {

@@ -170,6 +170,7 @@ impl World {
             }
             let server = (!is_from_client).then(|| *packet.from.ip());
             let now = self.now(at);
+            self.ends.unlearned_since = self.unlearned_since(at);
             let Some(Running { engine, node, held }) = &mut self.gates[at].running else { continue };
             let mut bytes = packet.bytes();
             let verdict = engine.handle_packet(now, &mut bytes, Meta::default());
