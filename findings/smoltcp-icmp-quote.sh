@@ -20,12 +20,14 @@ set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
-    crate 'smoltcp = { version = "=0.14.0", default-features = false, features = ["std", "medium-ip", "proto-ipv4", "proto-ipv6", "socket-icmp"] }' <<'R'
+    local features='features = ["std", "medium-ip", "proto-ipv4", "proto-ipv6", "socket-icmp"]'
+    crate "smoltcp = { version = \"=0.14.0\", default-features = false, $features }" <<'R'
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device, Loopback, Medium, TxToken};
 use smoltcp::socket::icmp::{Endpoint, PacketBuffer, PacketMetadata, Socket};
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress, IpCidr, Ipv4Packet, UdpPacket};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Packet, UdpPacket};
+use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 const PORT: u16 = 1000;
