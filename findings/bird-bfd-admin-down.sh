@@ -8,10 +8,10 @@
 #   comes up again without BFD, after "error wait time" (60 s by default). And "disable" of BIRD's own BFD sends no
 #   AdminDown: it falls silent, so that its peer sees the detection time run out (diagnostic 1) and does the same.
 # Why it matters for a balancer: a gateway that announces by BGP with BFD loses its traffic for a minute when only BFD is
-#   disabled, removed or restarted. Take bfd out of the BGP protocol at both ends first; the error wait time of the
+#   disabled. Take bfd out of the BGP protocol at both ends first; the error wait time of the
 #   router counts too.
 #
-# Seen: AdminDown at a BGP session of 5 s: "Error: BFD session down", route gone; 10 s later: Established, BFD Down
+# Seen: AdminDown at a BGP session of 5 s: "Error: BFD session down", route gone; then: Established, BFD Down
 #       disable: no AdminDown sent, the peer's diagnostic 1, "Error: BFD session down", route gone
 #
 # Needs: root, and the Debian packages iproute2 and python3; bird2 is unpacked into a temporary folder.

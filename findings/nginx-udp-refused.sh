@@ -1,15 +1,15 @@
 #!/bin/bash
-# nginx 1.22.1 (stream module, Debian 12): a UDP server whose port is closed answers with empty datagrams, and is not taken
-# out before its sessions end.
+# nginx 1.22.1 (stream module, Debian 12): for a UDP server whose port is closed clients get empty datagrams, and it is
+# not taken out before its sessions end.
 #
 # Expected: "max_fails=1 fail_timeout=60s" (1 and 10 s by default) takes a server out when a datagram to it comes back as
 #   "connection refused": the first client loses a datagram, the others are sent to the servers that live.
 # Instead: the client gets an empty UDP datagram, as if the server had sent it. The failure is counted when that session
 #   ends, after proxy_timeout (10 minutes by default), so every second new client of two servers meets the dead one
-#   until then. A silent server is never taken out. With "proxy_responses 1" sessions end at the first answer, and both
-#   count at once, or after proxy_timeout; but the first client still gets the empty datagram.
-# Why it matters for a balancer: a client that counts datagrams takes the empty one for an answer. A check of a UDP service
-#   through nginx must look into what comes back; comparing reactions to dead UDP servers, set proxy_responses.
+#   until then. A silent server is never taken out. With "proxy_responses 1" a closed port
+#   counts at once and a silent server after proxy_timeout; but the first client still gets the empty datagram.
+# Why it matters for a balancer: a client may take the empty datagram for an answer. A check of a UDP service through
+#   nginx must look into what comes back; comparing reactions to dead UDP servers, set proxy_responses.
 #
 # Seen, 8 clients, one of two servers dead: closed port: answered, empty, answered, empty ...; with proxy_responses 1:
 #   answered, empty, then answered; silent: answered, nothing, answered, nothing ...; with proxy_responses 1: answered,
