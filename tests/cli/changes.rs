@@ -150,7 +150,7 @@ fn a_drain_is_waited_for_and_its_exit_code_says_how_it_ended() {
     assert_eq!(waiting.line(), "server p/b: 2 flows left, deadline in 10.0s\n");
     // Somebody else who only waits leaves the deadline as it is; it is removed by its own word.
     let mut other = Waiting::start(&socket, &["server", "drain", "p/b", "--wait"]);
-    assert!(other.line().contains("nothing changes"));
+    assert!(other.line().contains("no change"));
     assert_eq!(other.line(), "server p/b: 2 flows left, deadline in 10.0s\n");
     other.0.kill().unwrap();
     other.0.wait().unwrap();
