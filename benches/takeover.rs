@@ -16,10 +16,10 @@ mod live;
 mod setup;
 
 use established::write_state;
-use live::{ECHO, Gateway, Net, WEB, until};
+use live::{ECHO, Gateway, Longest, Net, WEB, talk, until};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -38,42 +38,6 @@ fn took(log: &str) -> f64 {
     let line = log.lines().find(|line| line.contains("has taken over")).expect("it has handed over");
     let words: Vec<&str> = line.split_whitespace().collect();
     words[words.len() - 2].parse().unwrap()
-}
-
-/// The longest times of a client since they were last taken, in microseconds: without an answer, and asleep beyond the
-/// millisecond that it meant to sleep.
-#[derive(Default)]
-struct Longest {
-    silent: AtomicU64,
-    asleep: AtomicU64,
-    /// Datagrams sent less answers, also those under way.
-    open: AtomicU64,
-}
-
-/// Has a client send a datagram each millisecond.
-fn talk(net: &Arc<Net>, longest: &Arc<Longest>, ends: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
-    const PAUSE: Duration = Duration::from_millis(1);
-    let socket = net.talker();
-    socket.set_nonblocking(true).unwrap();
-    let (net, longest, ends) = (Arc::clone(net), Arc::clone(longest), Arc::clone(ends));
-    let micros = |time: Duration| time.as_micros() as u64;
-    thread::spawn(move || {
-        net.hurry();
-        let (mut heard, mut bytes) = (std::time::Instant::now(), [0; 64]);
-        while !ends.load(Ordering::Relaxed) {
-            if socket.send(b"ping").is_ok() {
-                longest.open.fetch_add(1, Ordering::Relaxed);
-            }
-            let sent = std::time::Instant::now();
-            thread::sleep(PAUSE);
-            longest.asleep.fetch_max(micros(sent.elapsed().saturating_sub(PAUSE)), Ordering::Relaxed);
-            while socket.recv(&mut bytes).is_ok() {
-                longest.silent.fetch_max(micros(heard.elapsed()), Ordering::Relaxed);
-                heard = std::time::Instant::now();
-                longest.open.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-    })
 }
 
 fn main() {

@@ -9,7 +9,8 @@ use std::fs::File;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -173,4 +174,40 @@ impl Trips {
     pub fn at(&self, share: usize) -> u64 {
         self.times.get(self.times.len().saturating_sub(1) * share / 1000).copied().unwrap_or(0)
     }
+}
+
+/// The longest times of a client since they were last taken, in microseconds: without an answer, and asleep beyond the
+/// millisecond that it meant to sleep.
+#[derive(Default)]
+pub struct Longest {
+    pub silent: AtomicU64,
+    pub asleep: AtomicU64,
+    /// Datagrams sent less answers, also those under way.
+    pub open: AtomicU64,
+}
+
+/// Has a client send a datagram each millisecond.
+pub fn talk(net: &Arc<Net>, longest: &Arc<Longest>, ends: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
+    const PAUSE: Duration = Duration::from_millis(1);
+    let socket = net.talker();
+    socket.set_nonblocking(true).unwrap();
+    let (net, longest, ends) = (Arc::clone(net), Arc::clone(longest), Arc::clone(ends));
+    let micros = |time: Duration| time.as_micros() as u64;
+    thread::spawn(move || {
+        net.hurry();
+        let (mut heard, mut bytes) = (std::time::Instant::now(), [0; 64]);
+        while !ends.load(Ordering::Relaxed) {
+            if socket.send(b"ping").is_ok() {
+                longest.open.fetch_add(1, Ordering::Relaxed);
+            }
+            let sent = std::time::Instant::now();
+            thread::sleep(PAUSE);
+            longest.asleep.fetch_max(micros(sent.elapsed().saturating_sub(PAUSE)), Ordering::Relaxed);
+            while socket.recv(&mut bytes).is_ok() {
+                longest.silent.fetch_max(micros(heard.elapsed()), Ordering::Relaxed);
+                heard = std::time::Instant::now();
+                longest.open.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    })
 }
