@@ -3,7 +3,7 @@
 
 use super::{configuration, meet, step_of, successor, take_over};
 use crate::state::{Busy, PORT, TALK, connect, serve};
-use crate::world::{Running, World, eventually, run};
+use crate::world::{Running, Stopping, World, eventually, run};
 use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -71,9 +71,10 @@ fn a_server_that_the_new_file_adds_answers_at_once_also_with_another_size_of_the
                 count += 1;
             }
         });
+        let stopping = Stopping(&stop);
         let gateway = take_over(&world, gateway, &with(&world, 3, 5000));
         std::thread::sleep(Duration::from_millis(300));
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         client.join().unwrap();
         gateway
     });
