@@ -45,7 +45,7 @@ pub struct DeviceCounters {
 /// The status of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// [`PROTOCOL`] of the gateway.
+    /// [`PROTOCOL`](super::PROTOCOL) of the gateway.
     pub protocol: u32,
     /// The version of the gateway: `0.1.0`.
     pub version: String,
