@@ -408,7 +408,7 @@ fn watch(registry: &Registry, queues: &Queues) -> io::Result<()> {
     Ok(())
 }
 
-/// Registers what tells of changed routes and devices, and of what is removed that was installed.
+/// Registers the sockets that report changes of routes and devices, and removals of what was installed.
 fn watch_system(registry: &Registry, follower: &Follower, keeper: &Keeper) -> io::Result<()> {
     if let Some(news) = follower.news() {
         registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE)?;

@@ -1,9 +1,9 @@
 //! Sticky clients that an operator clears at the active gateway, and that the other one is to forget, too.
 //!
-//! What is told is what the operator has asked for: not who was cleared. Once it is carried out here, the order goes to the peer,
-//! which forgets everybody who matches and whom it has been told of by then, a few clients at a time, and says when it is done.
-//! Some of these have been given a server again since the request began, and it may have forgotten them, too: when it is done,
-//! it is told again of all who have been since. Until then the order comes again with each connection.
+//! The peer receives the operator's request, not a list of the clients that were cleared. Once the request is carried out here,
+//! it goes to the peer, which removes the matching clients that it has received by then, a few at a time, and reports when it is
+//! done. Some of them may have been given a server again since the request began: all clients that were given one since then are
+//! sent again when the peer is done. Until then the request is repeated on each connection.
 
 use super::event::Event;
 use super::link::Link;

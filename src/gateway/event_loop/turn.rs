@@ -50,7 +50,7 @@ impl EventLoop {
             let Some(now) = self.wait(&mut events, &mut turn)? else { continue };
             self.heed(&events, &mut turn, now);
             self.take_packets(now);
-            // Before probes are judged, and before anybody is told.
+            // Before probes are judged, and before anything is reported.
             if turn.control || self.engine.poll_timeout().is_some_and(|due| due <= now) {
                 self.output.counters.lost = self.lapses.look(&mut self.engine, now);
             }

@@ -72,7 +72,7 @@ enum Step {
     Entering(Asker, ReloadOrder, Box<Ready>, OfLedger, Option<String>),
     /// The plan is in force, and the system follows.
     Following(Box<Following>),
-    /// It is done; the log is told.
+    /// It is done; its changes are written to the log.
     Telling(Telling),
     /// The system gives up what is retired.
     Retiring(Changes),
