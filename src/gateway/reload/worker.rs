@@ -284,7 +284,7 @@ fn read_again(path: &Path) -> Result<Vec<u8>, String> {
 fn read_opened(path: &Path, opened: io::Result<File>) -> Result<Vec<u8>, String> {
     let shown = path.display();
     let failed = |error: io::Error| match error.kind() {
-        ErrorKind::NotFound => format!("no configuration file {shown}: check the path after --config"),
+        ErrorKind::NotFound => format!("no configuration file {shown}: check the path"),
         ErrorKind::PermissionDenied => {
             format!(
                 "permission denied for {shown}: check the permissions of the file and its directory; a reload reads only where \
